@@ -1,0 +1,186 @@
+"""The words of this system, as types. Pure: values only.
+
+app        a site, a row apps/APP/*
+container  a row containers/APP/ID, registered on one Compute
+life       one run of a container, "APP/ID.GENERATION": the key of logs, usage and events
+successor  a container started to replace one that drains; containers that drain are not counted
+blank      a prepared process that awaits an identity
+"""
+
+import re
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+_APP_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_DOMAIN = re.compile(r"(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+CONTAINERS_MAX = 1000  # of one app
+UID_FIRST, UID_LAST = 200_000, 2_000_000_000  # above every distribution's own users, below the sign bit that some tools trip over
+
+
+class Switch(StrEnum):
+    ON = "on"
+    OFF = "off"
+    MAINTENANCE = "maintenance"
+
+
+class Status(StrEnum):
+    """Of a container, as its row and its agent tell it. Transitions are in dispatcher/compute/state.py, nowhere else."""
+
+    REGISTERED = "registered"  # asleep: costs this row
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+    FAILED = "failed"  # waits out its back-off
+
+    def is_alive(self) -> bool:
+        """A process of it exists, or may exist at any moment."""
+        return self in (Status.STARTING, Status.RUNNING, Status.DRAINING)
+
+
+class WhileStarting(StrEnum):
+    HOLD = "hold"
+    PAGE = "page"
+
+
+class Cause(StrEnum):
+    """Why a container was started."""
+
+    REQUEST = "request"
+    LIFESPAN = "lifespan"  # successor of one that grew too old
+    SCALE = "scale"  # more containers were asked for while the app was awake
+    MANUAL = "manual"
+
+
+class Mount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    source: str  # absolute path on the Compute
+    target: str  # absolute path in the container
+    readonly: bool = False
+
+    def __post_init__(self) -> None:
+        for name, path in (("source", self.source), ("target", self.target)):
+            if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+                raise ValueError(f"mount {name} {path!r} is not an absolute path without '..'")
+
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    idle_s: PositiveSeconds = 60.0  # silence after which it sleeps
+    lifespan_s: PositiveSeconds = 86400.0  # age at which it is replaced, traffic or not
+    lifespan_jitter: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.1  # a life ends this share earlier at most, so that lives do not end together
+    drain_grace_s: Seconds = 30.0  # how long what is in flight may take once it has to go for its age
+    stop_grace_s: Seconds = 0.15  # between SIGTERM and SIGKILL; nothing is in flight by then
+    start_timeout_s: PositiveSeconds = 30.0
+    response_timeout_s: PositiveSeconds = 120.0  # with the start and the queue, the one deadline of a request
+    while_starting: WhileStarting = WhileStarting.HOLD
+    health_path: str | None = None  # ready means that this answers below 500, too
+    concurrency: Annotated[int, msgspec.Meta(ge=1)] | None = None  # absent: the lesser of 32 and the listen backlog
+    queue_max: Annotated[int, msgspec.Meta(ge=0)] = 1000  # requests of this app that wait in one proxy
+    boot_cpu: str = "100%"  # until it listens
+    server_timing: bool = False
+    wake_by_bots: bool = False  # listed bots and health checkers may wake it
+
+
+class AppSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """apps/APP/spec. What people change while it runs (count, cpu, memory, switch) has keys of its own."""
+
+    command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 80
+    mounts: tuple[Mount, ...] = ()
+    env: dict[str, str] = {}
+    workdir: str = "/"
+    pids: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 256
+    init: bool = True  # a tiny init is PID 1, reaps and forwards signals
+    policy: Policy = Policy()
+
+    def __post_init__(self) -> None:
+        if not self.workdir.startswith("/"):
+            raise ValueError(f"workdir {self.workdir!r} is not an absolute path")
+        if any("\0" in word for word in (*self.command, *self.env, *self.env.values())):
+            raise ValueError("command and env may not contain a NUL character")
+        if any(not name or "=" in name for name in self.env):
+            raise ValueError("a name in env is empty or contains '='")
+
+
+class Scaling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """apps/APP/scaling: what the policy decided; it counts where the hand-written key is `auto` or absent."""
+
+    containers: int | None = None
+    cpu: float | None = None  # cores
+    memory_bytes: int | None = None
+    at: float = 0.0
+    reason: str = ""
+
+
+class App(msgspec.Struct, frozen=True):
+    """One app with its effective values: the hand-written word unless it is `auto` or absent, then scaling's, then the default."""
+
+    name: str
+    spec: AppSpec
+    containers: int = 1
+    cpu: float | None = None  # cores for each container; None: no limit
+    memory_bytes: int | None = None  # None: no limit
+    switch: Switch = Switch.ON
+    uid: int | None = None  # user id of its processes; None until it is allocated
+
+
+class ContainerRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """containers/APP/ID. Written by anyone while `registered`, from then on by the agent of its Compute alone."""
+
+    compute: str
+    status: Status = Status.REGISTERED
+    generation: int = 0  # of the current or last life; counts up at each start
+    address: str = ""  # HOST:PORT that a proxy on any host can dial
+    local_address: str = ""  # HOST:PORT that a proxy on this Compute dials
+    cpu: str = ""  # effective, as a word
+    memory: str = ""
+    image: str = ""  # version of the image that this life runs on
+    started: float = 0.0  # Unix time
+    expires: float = 0.0  # Unix time at which its lifespan ends
+    reason: str = ""  # why it failed, drains or was started
+
+
+class ComputeRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """computes/NAME, under its agent's lease."""
+
+    dispatcher: str  # HOST:PORT of its Web Dispatcher
+    cores: float
+    memory_bytes: int
+    cpu_committed: float = 0.0
+    memory_committed_bytes: int = 0
+    containers: int = 0  # alive
+
+
+class EventRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """events/APP/ID; the ID sorts by time. `key` and `value` name what was refused, where something was."""
+
+    at: float
+    kind: str  # refused, started, ready, failed, draining, stopped, scaled, cut ...
+    message: str
+    container: str = ""
+    life: str = ""
+    key: str = ""
+    value: str = ""
+    compute: str = ""
+
+
+def life_name(app: str, container: str, generation: int) -> str:
+    return f"{app}/{container}.{generation}"
+
+
+def check_app_name(name: str) -> str:
+    if not _APP_NAME.fullmatch(name):
+        raise ValueError(f"app name {name!r} is not 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends")
+    return name
+
+
+def check_domain(domain: str) -> str:
+    """Lower-case host name without port or trailing dot; a first label `*` stands for any name below. International names in their xn-- form."""
+    if len(domain) > 253 or not _DOMAIN.fullmatch(domain):
+        raise ValueError(f"domain {domain[:260]!r} is not a lower-case host name such as blog.example.com or *.example.com")
+    return domain

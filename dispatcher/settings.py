@@ -1,0 +1,84 @@
+"""What a process of this system must know before it can reach the CMDB: one small file, environment on top.
+
+Read from $FASTCONTAINER_CONFIG, else /etc/fastcontainer/fastcontainer.toml, else the defaults; a variable
+FASTCONTAINER_NAME overrides the key `name`. An unknown key or a value of the wrong type is refused with its name.
+"""
+
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+DEFAULT_PATH = Path("/etc/fastcontainer/fastcontainer.toml")
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    compute: str = ""  # name of this host in the CMDB; its host name unless given
+    etcd: tuple[str, ...] = ("127.0.0.1:2379",)
+    etcd_user: str = ""
+    etcd_password_file: str = ""
+    etcd_ca: str = ""  # PEM files; a CA turns TLS on
+    etcd_cert: str = ""
+    etcd_key: str = ""
+    run_dir: str = "/run/fastcontainer"
+    state_dir: str = "/var/lib/fastcontainer"
+    log_dir: str = "/var/log/fastcontainer"
+    userproxy_listen: str = "127.0.0.1:8080"
+    webdispatcher_listen: str = "127.0.0.1:8081"
+    userproxy_metrics: str = "127.0.0.1:9180"
+    webdispatcher_metrics: str = "127.0.0.1:9181"
+    agent_metrics: str = "127.0.0.1:9182"
+    trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-* are believed
+    short_cut: bool = True  # a UserProxy on a Compute asks its agent itself instead of going through the Web Dispatcher
+    route_key_file: str = ""  # shared secret of UserProxies and Web Dispatchers; RUN_DIR/route.key unless given
+    proxy_user: str = "fastcontainer"  # runs userproxy and webdispatcher
+    network: str = "100.96.0.0/16"  # containers' addresses on this Compute; its first address is the host's
+    cgroup: str = "fastcontainer"  # name of our cgroup under the one that the agent may use
+    blanks: int = 4  # prepared processes kept in reserve
+    held_max: int = 10_000  # requests that wait in one proxy, all apps together
+
+    @property
+    def agent_socket(self) -> str:
+        return f"{self.run_dir}/agent.sock"
+
+    @property
+    def launcher_socket(self) -> str:
+        return f"{self.run_dir}/launcher.sock"
+
+    @property
+    def route_key_path(self) -> str:
+        return self.route_key_file or f"{self.run_dir}/route.key"
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Raises ValueError that names the file or variable, the key and the rule."""
+    path = Path(environ.get("FASTCONTAINER_CONFIG", DEFAULT_PATH))
+    values: dict[str, Any] = {}
+    if path.exists():
+        try:
+            values = tomllib.loads(path.read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path}: {error}") from error
+    elif "FASTCONTAINER_CONFIG" in environ:
+        raise ValueError(f"FASTCONTAINER_CONFIG={path}: no such file")
+    for field in msgspec.structs.fields(Settings):
+        word = environ.get(f"FASTCONTAINER_{field.name.upper()}")
+        if word is not None:
+            values[field.name] = word.split(",") if field.type == tuple[str, ...] else word
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return settings if settings.compute else msgspec.structs.replace(settings, compute=socket.gethostname())
+
+
+def host_port(word: str) -> tuple[str, int]:
+    """"127.0.0.1:8080" or "[::1]:8080"; raises ValueError."""
+    host, separator, port = word.rpartition(":")
+    if not separator or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"{word!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
