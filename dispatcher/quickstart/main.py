@@ -1,0 +1,160 @@
+"""python -m dispatcher.quickstart.main up [--detach] | down [--purge]. What must come before Python is in ./quickstart."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from dispatcher.quickstart import machine, samples
+from dispatcher.quickstart.control import Manager, end, strays, wait_until_serving
+from dispatcher.quickstart.programs import config_path
+from dispatcher.settings import Settings, load
+
+START_WAIT_S = 60.0
+LOG_LINES_SHOWN = 8
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+def say(message: str) -> None:
+    print(time.strftime("%H:%M:%S"), message, flush=True)
+
+
+def die(message: str) -> NoReturn:
+    print(f"quickstart: {message}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+@app.command()
+def up(detach: Annotated[bool, typer.Option("--detach")] = False) -> None:
+    settings = _settings()
+    manager = Manager(settings)
+    if manager.is_running():
+        say("it runs already; ./quickstart down stops it")
+        _tell(settings)
+        return
+    if left := strays(settings):
+        say(f"ending {len(left)} processes of an earlier start")
+        end(left)
+    if taken := machine.taken_ports(settings):
+        die("; ".join(taken))
+    try:
+        _start(settings, manager)
+    except KeyboardInterrupt:
+        _stop(settings, purge=False)
+        die("interrupted while starting; everything is stopped again")
+    _tell(settings)
+    if detach:
+        return
+    say("Ctrl-C stops everything")
+    _wait_for_signal(manager)
+    _stop(settings, purge=False)
+
+
+@app.command()
+def down(purge: Annotated[bool, typer.Option("--purge")] = False) -> None:
+    _stop(_settings(), purge=purge)
+
+
+def _settings() -> Settings:
+    try:
+        return load()
+    except ValueError as error:
+        die(str(error))
+
+
+def _venv_bin() -> Path:
+    return Path(sys.executable).parent
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return {**os.environ, "FASTCONTAINER_CONFIG": str(config_path(settings))}
+
+
+def _start(settings: Settings, manager: Manager) -> None:
+    begin = time.monotonic()
+    config = machine.prepare(settings, _venv_bin())
+    say("starting etcd, launcher, agent, webdispatcher and userproxy")
+    manager.start(config)
+    if silent := wait_until_serving(settings, manager, START_WAIT_S):
+        logs = [
+            f"--- {settings.log_dir}/{name.split()[0]}.log\n{_last_lines(settings, name.split()[0])}" for name in silent
+        ]
+        print("\n".join(logs), file=sys.stderr)
+        _stop(settings, purge=False)
+        die(f"not serving within {START_WAIT_S:.0f} s: {', '.join(silent)}; the end of their logs is above")
+    try:
+        made = samples.create_missing(_venv_bin(), _environment(settings))
+    except subprocess.CalledProcessError as error:
+        die(f"could not create a sample site: {error.stderr.strip()}")
+    say(f"serving after {time.monotonic() - begin:.1f} s" + (f"; new sites: {', '.join(made)}" if made else ""))
+
+
+def _last_lines(settings: Settings, name: str) -> str:
+    try:
+        return "\n".join(
+            Path(settings.log_dir, f"{name}.log").read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        )
+    except FileNotFoundError:
+        return "(no log)"
+
+
+def _tell(settings: Settings) -> None:
+    port = settings.userproxy_listen.rpartition(":")[2]
+    command = _venv_bin() / "fastcontainer"
+    print(f"""
+  http://hello.localhost:{port}/   a few lines of Python
+  http://php.localhost:{port}/     Apache with mod_php, phpinfo()
+  both asleep until you ask:  curl http://hello.localhost:{port}/
+
+  {command} ps             what runs now
+  {command} app list       all sites
+  {command} events hello   what happened to one
+  logs in {settings.log_dir}; ./quickstart down stops everything
+""")
+
+
+def _wait_for_signal(manager: Manager) -> None:
+    ends = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    while signal.sigtimedwait(ends, 2.0) is None:
+        if not manager.is_running():
+            say("the process manager is gone")
+            break
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
+
+
+def _stop(settings: Settings, *, purge: bool) -> None:
+    manager = Manager(settings)
+    if manager.is_running():
+        say("stopping userproxy, webdispatcher, agent, launcher and etcd")
+        if not manager.stop():
+            say("the process manager did not end in time and was killed")
+    if left := strays(settings):
+        say(f"ending {len(left)} processes without a manager: {', '.join(str(process.pid) for process in left)}")
+        end(left)
+    if config_path(settings).exists():
+        say("removing containers, interfaces and cgroups")
+        clean = subprocess.run([str(_venv_bin() / "fastcontainer"), "agent", "--clean"], env=_environment(settings))
+        if clean.returncode != 0:
+            die(
+                "`fastcontainer agent --clean` failed, its message is above; put that right, then ./quickstart down again"
+            )
+    for path in (settings.run_dir, *((settings.state_dir, settings.log_dir) if purge else ())):
+        try:
+            machine.remove_tree(path)
+        except OSError as error:
+            die(f"{path} could not be removed: {error}")
+    kept = (
+        "" if purge else f"; kept: {settings.state_dir} (the CMDB's data) and {settings.log_dir}, --purge removes them"
+    )
+    say(f"everything is stopped{kept}")
+
+
+if __name__ == "__main__":
+    app()
