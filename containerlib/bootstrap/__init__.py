@@ -1,0 +1,1 @@
+"""Where a container's root comes from: one module a strategy."""

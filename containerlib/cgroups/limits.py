@@ -1,0 +1,65 @@
+"""Limits -> contents of cgroup files, for both versions. Pure."""
+
+from dataclasses import dataclass
+
+# The kernel's own default. A shorter period would spread the pauses of a limited container more evenly and cost more switches.
+CPU_PERIOD_US = 100_000
+CPU_QUOTA_US_MIN = 1_000  # the kernel refuses less
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """None: no limit, which is written too, since a limit that was lifted must go."""
+
+    cpu: float | None = None  # cores
+    memory_bytes: int | None = None
+    pids: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    controller: str  # a v1 hierarchy; "" in the one tree of v2
+    name: str
+    value: str
+    required: bool = True  # False: a kernel built without it (swap accounting) is no error
+
+
+def _quota_us(cpu: float) -> int:
+    return max(CPU_QUOTA_US_MIN, round(cpu * CPU_PERIOD_US))
+
+
+def v1_cpu(cpu: float | None) -> tuple[FileContent, ...]:
+    return (
+        FileContent("cpu", "cpu.cfs_period_us", str(CPU_PERIOD_US)),
+        FileContent("cpu", "cpu.cfs_quota_us", "-1" if cpu is None else str(_quota_us(cpu))),
+    )
+
+
+def v1_memory(amount_bytes: int | None) -> tuple[FileContent, ...]:
+    """memsw may never be below memory, so raising needs the one order and lowering the other: lift memsw, set memory, set memsw."""
+    value = "-1" if amount_bytes is None else str(amount_bytes)
+    return (
+        FileContent("memory", "memory.memsw.limit_in_bytes", "-1", required=False),
+        FileContent("memory", "memory.limit_in_bytes", value),
+        FileContent("memory", "memory.memsw.limit_in_bytes", value, required=False),
+    )
+
+
+def v1_pids(count: int | None) -> tuple[FileContent, ...]:
+    return (FileContent("pids", "pids.max", "max" if count is None else str(count)),)
+
+
+def v2_cpu(cpu: float | None) -> tuple[FileContent, ...]:
+    quota = "max" if cpu is None else str(_quota_us(cpu))
+    return (FileContent("", "cpu.max", f"{quota} {CPU_PERIOD_US}"),)
+
+
+def v2_memory(amount_bytes: int | None) -> tuple[FileContent, ...]:
+    value = "max" if amount_bytes is None else str(amount_bytes)
+    # Swap on top of the limit would let a tenant push the host into swapping.
+    swap = "max" if amount_bytes is None else "0"
+    return (FileContent("", "memory.max", value), FileContent("", "memory.swap.max", swap, required=False))
+
+
+def v2_pids(count: int | None) -> tuple[FileContent, ...]:
+    return (FileContent("", "pids.max", "max" if count is None else str(count)),)

@@ -1,0 +1,177 @@
+"""The cgroup trees of this machine: where ours lie, and the few things done with one."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from containerlib.cgroups import limits
+from containerlib.cgroups.limits import FileContent, Limits
+
+MOUNT = Path("/sys/fs/cgroup")
+CONTROLLERS_V1 = ("cpu", "memory", "pids", "cpuacct", "freezer")
+CONTROLLERS_V2 = ("cpu", "memory", "pids")
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """`bases`: controller -> our directory there; on v2 the one tree under the name ""."""
+
+    version: int
+    bases: dict[str, Path]
+
+    def create(self, name: str) -> "Group":
+        group = self.group(name)
+        for directory in group.directories():
+            directory.mkdir(parents=True, exist_ok=True)
+        return group
+
+    def group(self, name: str) -> "Group":
+        return Group(self, name)
+
+    def names(self) -> set[str]:
+        """Of all groups that exist under ours, whoever made them."""
+        return {
+            entry.name for base in self.bases.values() if base.is_dir() for entry in base.iterdir() if entry.is_dir()
+        }
+
+    def remove(self) -> None:
+        """Our own directories, once they are empty."""
+        for base in set(self.bases.values()):
+            if base.is_dir():
+                base.rmdir()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    tree: Tree
+    name: str
+
+    def directories(self) -> tuple[Path, ...]:
+        # Hierarchies mounted together (cpu,cpuacct) are one directory under two names.
+        return tuple(dict.fromkeys(base / self.name for base in self.tree.bases.values()))
+
+    def enter(self, pid: int) -> None:
+        for directory in self.directories():
+            (directory / "cgroup.procs").write_text(str(pid))
+
+    def set_cpu(self, cpu: float | None) -> None:
+        self._write(limits.v1_cpu(cpu) if self.tree.version == 1 else limits.v2_cpu(cpu))
+
+    def set_memory(self, amount_bytes: int | None) -> None:
+        self._write(limits.v1_memory(amount_bytes) if self.tree.version == 1 else limits.v2_memory(amount_bytes))
+
+    def set_pids(self, count: int | None) -> None:
+        self._write(limits.v1_pids(count) if self.tree.version == 1 else limits.v2_pids(count))
+
+    def set_limits(self, wanted: Limits) -> None:
+        self.set_cpu(wanted.cpu)
+        self.set_memory(wanted.memory_bytes)
+        self.set_pids(wanted.pids)
+
+    def oom_kills(self) -> int:
+        """Processes of this group that the kernel killed for its memory limit. 0 where the kernel does not say."""
+        name = "memory.oom_control" if self.tree.version == 1 else "memory.events"
+        return self._field("memory", name, "oom_kill")
+
+    def pids_refused(self) -> int:
+        """How often a fork failed for the limit on processes."""
+        return self._field("pids", "pids.events", "max")
+
+    def processes(self) -> list[int]:
+        directory = self.directories()[0]
+        return [int(line) for line in _read(directory / "cgroup.procs").split()]
+
+    def remove(self, *, wait_s: float = 2.0) -> None:
+        """Off every path that somebody waits on: a group stays busy for a moment after its last process was reaped."""
+        deadline = time.monotonic() + wait_s
+        for directory in self.directories():
+            while True:
+                try:
+                    directory.rmdir()
+                    break
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.005)
+
+    def _field(self, controller: str, name: str, field: str) -> int:
+        base = self.tree.bases.get(controller) or self.tree.bases.get("")
+        for line in _read(base / self.name / name).splitlines() if base else ():
+            key, _, value = line.partition(" ")
+            if key == field:
+                return int(value)
+        return 0
+
+    def _write(self, contents: tuple[FileContent, ...]) -> None:
+        for content in contents:
+            path = self.tree.bases[content.controller] / self.name / content.name
+            if content.required or path.exists():
+                path.write_text(content.value)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def find(name: str) -> Tree:
+    """Our tree, made where this process may make it. Raises OSError naming the controllers that are missing."""
+    if (MOUNT / "cgroup.controllers").exists():
+        return _find_v2(name)
+    return _find_v1(name)
+
+
+def _find_v1(name: str) -> Tree:
+    """Below the group that this process is in: whoever limits us limits our containers too."""
+    own = dict(_own_groups())
+    missing = [
+        controller for controller in CONTROLLERS_V1 if controller not in own or not (MOUNT / controller).is_dir()
+    ]
+    if missing:
+        raise OSError(f"cgroup v1 hierarchies not mounted under {MOUNT}: {', '.join(missing)}")
+    return Tree(
+        1, {controller: MOUNT / controller / own[controller].strip("/") / name for controller in CONTROLLERS_V1}
+    )
+
+
+def _find_v2(name: str) -> Tree:
+    """Below our own group where systemd delegated it, else at the top, where every controller can be had."""
+    own = MOUNT / dict(_own_groups())[""].strip("/")
+    parent = own if own != MOUNT and _is_delegated(own) else MOUNT
+    available = (parent / "cgroup.controllers").read_text().split()
+    missing = [controller for controller in CONTROLLERS_V2 if controller not in available]
+    if missing:
+        raise OSError(f"cgroup v2 controllers not available in {parent}: {', '.join(missing)}")
+    if parent != MOUNT:
+        # A group with processes of its own may not hand controllers down: this process moves to a leaf first.
+        leaf = parent / "agent"
+        leaf.mkdir(exist_ok=True)
+        for pid in _read(parent / "cgroup.procs").split():
+            (leaf / "cgroup.procs").write_text(pid)
+    base = parent / name
+    base.mkdir(exist_ok=True)
+    for directory in (parent, base):
+        (directory / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in CONTROLLERS_V2))
+    return Tree(2, {"": base})
+
+
+def _is_delegated(directory: Path) -> bool:
+    """systemd's own mark for Delegate=yes."""
+    try:
+        return os.getxattr(directory, "trusted.delegate") == b"1" or os.getxattr(directory, "user.delegate") == b"1"
+    except OSError:
+        return False
+
+
+def _own_groups() -> list[tuple[str, str]]:
+    """(controller, path) of this process; v2 under the name ""."""
+    groups = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        groups += [(controller, path) for controller in controllers.split(",")]
+    return groups

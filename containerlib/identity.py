@@ -1,0 +1,29 @@
+"""What turns a blank into somebody: the message that wakes a site. Pure values, standard library only (the blank reads it)."""
+
+import json
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`mounts` are the targets of the detached mounts that accompany the message as descriptors, in the same order."""
+
+    hostname: str
+    uid: int
+    command: tuple[str, ...]
+    workdir: str = "/"
+    env: dict[str, str] = field(default_factory=dict)
+    mounts: tuple[str, ...] = ()
+    address: str = ""
+    nameservers: str = ""  # the text of resolv.conf
+    init: bool = True
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, message: bytes) -> "Identity":
+        values = json.loads(message)
+        values["command"] = tuple(values["command"])
+        values["mounts"] = tuple(values["mounts"])
+        return cls(**values)

@@ -1,0 +1,107 @@
+"""Thin syscalls under their kernel names, for what Python does not offer. Standard library only: the launcher's blanks import it.
+
+Each wrapper raises OSError with the call and its main argument in `filename`, so that a log line says which step failed.
+"""
+
+import ctypes
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+# linux/mount.h
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MNT_DETACH = 2
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 4
+MOUNT_ATTR_RDONLY = 1
+MOUNT_ATTR_NOSUID = 2
+MOUNT_ATTR_NODEV = 4
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+
+# linux/prctl.h
+PR_SET_PDEATHSIG = 1
+PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+# The generic syscall table: the same numbers on every architecture since Linux 5.1.
+_NR_OPEN_TREE = 428
+_NR_MOVE_MOUNT = 429
+_NR_MOUNT_SETATTR = 442
+
+_F_SETPIPE_SZ = 1031
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def _check(result: int, call: str, argument: object = "") -> int:
+    if result < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno), f"{call} {argument}".rstrip())
+    return result
+
+
+def mount(source: str, target: str, filesystem: str, flags: int, data: str = "") -> None:
+    result = _libc.mount(
+        source.encode(), os.fsencode(target), filesystem.encode(), ctypes.c_ulong(flags), data.encode()
+    )
+    _check(result, "mount", target)
+
+
+def umount2(target: str, flags: int) -> None:
+    _check(_libc.umount2(os.fsencode(target), flags), "umount2", target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), "pivot_root", new_root)
+
+
+def open_tree(path: str, flags: int) -> int:
+    """A descriptor of a mount; with OPEN_TREE_CLONE of a detached copy that move_mount attaches anywhere (5.2)."""
+    number = _libc.syscall(_NR_OPEN_TREE, AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags))
+    return _check(number, "open_tree", path)
+
+
+def move_mount(mount_fd: int, target: str) -> None:
+    result = _libc.syscall(
+        _NR_MOVE_MOUNT, mount_fd, b"", AT_FDCWD, os.fsencode(target), ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH)
+    )
+    _check(result, "move_mount", target)
+
+
+def mount_setattr(mount_fd: int, attributes: int, *, recursive: bool = True) -> None:
+    """Sets MOUNT_ATTR_* on the mount behind a descriptor (5.12)."""
+    request = struct.pack("=QQQQ", attributes, 0, 0, 0)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    result = _libc.syscall(
+        _NR_MOUNT_SETATTR, mount_fd, b"", ctypes.c_uint(flags), request, ctypes.c_size_t(len(request))
+    )
+    _check(result, "mount_setattr", f"{attributes:#x}")
+
+
+def prctl(option: int, argument: int = 0) -> int:
+    zero = ctypes.c_ulong(0)
+    return _check(_libc.prctl(option, ctypes.c_ulong(argument), zero, zero, zero), "prctl", option)
+
+
+def last_capability() -> int:
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+
+
+def set_pipe_size(fd: int, size_bytes: int) -> None:
+    fcntl.fcntl(fd, _F_SETPIPE_SZ, size_bytes)

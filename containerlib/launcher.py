@@ -1,0 +1,167 @@
+"""The launcher: parent of all containers. Root, single-threaded, standard library only; it forks blanks, reaps and reports.
+
+    python -SI containerlib/launcher.py /run/fastcontainer/launcher.sock STAGE
+
+It knows nothing about sites: the agent asks for a blank, gets one end of its socket and a pidfd, and speaks to it directly.
+So containers are forked from a small process without threads, and the agent may die, or be replaced, at any time.
+
+Messages are JSON datagrams on a SOCK_SEQPACKET socket that root alone may open; one agent at a time, the newest wins.
+    -> {"blank": SLOT, "etc": IMAGE}  + descriptors: stdout, stderr
+    <- {"blank": SLOT, "pid": PID}    + descriptors: the blank's socket, its pidfd
+    <- {"exited": PID, "status": WAIT_STATUS}   (kept for the next agent while there is none)
+"""
+
+import array
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections import deque
+from typing import NoReturn
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - -I removed it
+
+from containerlib import blank
+
+EXITS_KEPT = 10_000  # while no agent listens; older ones are forgotten, and their agent reads the death from the pidfd
+
+
+class Launcher:
+    def __init__(self, path: str, stage: str) -> None:
+        self.stage = stage
+        self.agent: socket.socket | None = None
+        self.exits: deque[tuple[int, int]] = deque(maxlen=EXITS_KEPT)
+        self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
+        self.listener = _listen(path)
+        self.wakeup = _wake_on_child()
+        self.selector = selectors.EpollSelector()
+        self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
+        self.selector.register(self.wakeup, selectors.EVENT_READ, self.reap)
+
+    def run(self) -> None:
+        while True:
+            for key, _ in self.selector.select():
+                key.data()
+
+    def accept(self) -> None:
+        connection, _ = self.listener.accept()
+        _, uid, _ = array.array("i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid != 0:
+            connection.close()
+            return
+        self.drop_agent()
+        self.agent = connection
+        self.selector.register(connection, selectors.EVENT_READ, self.serve)
+        self.report()
+
+    def drop_agent(self) -> None:
+        if self.agent is not None:
+            self.selector.unregister(self.agent)
+            self.agent.close()
+            self.agent = None
+
+    def serve(self) -> None:
+        assert self.agent is not None
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self.agent, 65536, 2)
+        except ConnectionError:
+            message, descriptors = b"", []
+        if not message:
+            self.drop_agent()
+            return
+        request = json.loads(message)
+        self.make_blank(request["blank"], request["etc"], descriptors)
+
+    def make_blank(self, slot: int, etc_image: str, logs: list[int]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Children of this process are born into a new pid namespace until setns undoes it; unshare twice would nest them.
+        os.unshare(os.CLONE_NEWPID)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self.become_blank(theirs, logs, etc_image)
+        finally:
+            os.setns(self.own_pid_namespace, os.CLONE_NEWPID)
+        theirs.close()
+        for fd in logs:
+            os.close(fd)
+        pidfd = os.pidfd_open(pid)
+        assert self.agent is not None
+        reply = json.dumps({"blank": slot, "pid": pid}).encode()
+        try:
+            socket.send_fds(self.agent, [reply], [ours.fileno(), pidfd])
+        except ConnectionError:
+            self.drop_agent()  # nobody holds the blank's socket any more: it exits by itself
+        os.close(pidfd)
+        ours.close()
+
+    def become_blank(self, control: socket.socket, logs: list[int], etc_image: str) -> NoReturn:
+        try:
+            blank.reset_signals()
+            signal.set_wakeup_fd(-1)
+            os.setsid()
+            null = os.open("/dev/null", os.O_RDWR)
+            for fd, source in ((0, null), (1, logs[0]), (2, logs[1])):
+                os.dup2(source, fd)
+            kept = control.fileno()
+            os.closerange(3, kept)
+            os.closerange(kept + 1, 1 << 20)
+            blank.run(control, self.stage, etc_image)
+        finally:
+            os._exit(126)
+
+    def reap(self) -> None:
+        os.read(self.wakeup, 4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            self.exits.append((pid, status))
+        self.report()
+
+    def report(self) -> None:
+        while self.agent is not None and self.exits:
+            pid, status = self.exits[0]
+            try:
+                self.agent.send(json.dumps({"exited": pid, "status": status}).encode())
+            except ConnectionError:
+                self.drop_agent()
+                return
+            self.exits.popleft()
+
+
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.path.lexists(path):
+        os.unlink(path)  # noqa: PTH108 - a predecessor's: two launchers never share a run directory
+    os.umask(0o177)
+    listener.bind(path)
+    os.umask(0o022)
+    listener.listen(4)
+    return listener
+
+
+def _wake_on_child() -> int:
+    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    return readable
+
+
+def main() -> None:
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -SI containerlib/launcher.py SOCKET STAGE")
+    launcher = Launcher(sys.argv[1], sys.argv[2])
+    gc.collect()
+    gc.freeze()  # a collection in a blank would touch, and so copy, every page it shares with this process
+    launcher.run()
+
+
+if __name__ == "__main__":
+    main()

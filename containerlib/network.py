@@ -1,0 +1,188 @@
+"""Routed veths: one link and one /32 route a container, no bridge.
+
+A bridge takes at most 1,023 ports and puts tenants on one segment, where they could spoof ARP. Here both ends know each
+other's hardware address for good, so no ARP is spoken at all. Addresses are `network`'s: the first is the host's, on `lo`;
+number N of the network belongs to slot N. Hardware addresses are made of them.
+
+Everything here blocks for milliseconds (netlink waits for RCU): call it from a worker thread, never in an event loop.
+"""
+
+import ipaddress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from containerlib.sockdiag import SocketDiag
+
+SLOT_FIRST = 2  # 0 is the network's own address, 1 the host's
+_NUD_PERMANENT = 0x80
+_SCOPE_LINK = 253
+_LOOPBACK_INDEX = 1
+_EEXIST = 17
+_ENODEV, _ENOENT = 19, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Which address, link name and hardware address belong to which slot. Pure."""
+
+    network: ipaddress.IPv4Network
+
+    @classmethod
+    def parse(cls, word: str) -> "Addresses":
+        network = ipaddress.IPv4Network(word)
+        if network.prefixlen > 28:
+            raise ValueError(f"network {word!r} has no room for containers: at most /28")
+        return cls(network)
+
+    @property
+    def host(self) -> str:
+        return str(self.network[1])
+
+    @property
+    def slots(self) -> range:
+        return range(SLOT_FIRST, min(self.network.num_addresses - 1, 1 << 16))
+
+    def of(self, slot: int) -> str:
+        return str(self.network[slot])
+
+    def link(self, slot: int) -> str:
+        return f"fc{int(self.network[slot]):08x}"
+
+    def slot_of_link(self, name: str) -> int | None:
+        """None: not one of ours, perhaps another installation's with another network."""
+        if len(name) != 10 or not name.startswith("fc"):
+            return None
+        try:
+            address = ipaddress.IPv4Address(int(name[2:], 16))
+        except ValueError:
+            return None
+        return int(address) - int(self.network.network_address) if address in self.network else None
+
+    def hardware(self, number: int) -> str:
+        packed = self.network[number].packed
+        return ":".join(("02", "fc", *(f"{byte:02x}" for byte in packed)))
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A container's network as the agent holds it: the host's end, and a window into the namespace."""
+
+    slot: int
+    index: int
+    address: str
+    diag: SocketDiag
+
+
+class Network:
+    """The host's side. Not safe for two threads at once."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self.addresses = addresses
+        self._route = IPRoute()
+        self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def set_up(self) -> None:
+        try:
+            self._route.addr("add", index=_LOOPBACK_INDEX, address=self.addresses.host, prefixlen=32)
+        except NetlinkError as error:
+            if error.code != _EEXIST:
+                raise
+
+    def tear_down(self) -> None:
+        """The host's address; links are removed one by one."""
+        try:
+            self._route.addr("del", index=_LOOPBACK_INDEX, address=self.addresses.host, prefixlen=32)
+        except NetlinkError as error:
+            if error.code != 99:  # EADDRNOTAVAIL: it was not there
+                raise
+
+    def connect(self, slot: int, pid: int) -> Wire:
+        """Wires the network namespace of process `pid`; half-made links go again if anything fails."""
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        name = self.addresses.link(slot)
+        try:
+            self._make_pair(name, slot, namespace)
+            with self._inside(namespace):
+                diag = SocketDiag()
+                inner = IPRoute()
+            with inner:
+                self._configure_inside(inner, slot)
+            return Wire(slot, self._configure_host(name, slot), self.addresses.of(slot), diag)
+        except BaseException:
+            self.disconnect_name(name)
+            raise
+        finally:
+            os.close(namespace)
+
+    def window(self, slot: int, pid: int) -> Wire:
+        """Of a container that is wired already: a fresh window into its namespace (after the agent's own restart)."""
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with self._inside(namespace):
+                diag = SocketDiag()
+        finally:
+            os.close(namespace)
+        found = self._route.link_lookup(ifname=self.addresses.link(slot))
+        return Wire(slot, found[0] if found else 0, self.addresses.of(slot), diag)
+
+    def disconnect(self, wire: Wire) -> None:
+        """By index: a look-up by name would walk all interfaces. The namespace's end, if it ended first, took this one along."""
+        wire.diag.close()
+        self._delete(wire.index)
+
+    def disconnect_name(self, name: str) -> None:
+        for index in self._route.link_lookup(ifname=name):
+            self._delete(index)
+
+    def slots_in_use(self) -> set[int]:
+        names = (link.get("ifname") for link in self._route.get_links())
+        return {slot for name in names if name and (slot := self.addresses.slot_of_link(name)) is not None}
+
+    def close(self) -> None:
+        self._route.close()
+        os.close(self._home)
+
+    def _delete(self, index: int) -> None:
+        if index == 0:
+            return
+        try:
+            self._route.link("del", index=index)
+        except NetlinkError as error:
+            if error.code not in (_ENODEV, _ENOENT):
+                raise
+
+    @contextmanager
+    def _inside(self, namespace: int) -> Iterator[None]:
+        """Of this thread only: sockets made meanwhile stay in that namespace."""
+        os.setns(namespace, os.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            os.setns(self._home, os.CLONE_NEWNET)
+
+    def _make_pair(self, name: str, slot: int, namespace: int) -> None:
+        peer = {"ifname": "eth0", "net_ns_fd": namespace, "address": self.addresses.hardware(slot)}
+        self._route.link("add", ifname=name, kind="veth", peer=peer, address=self.addresses.hardware(1))
+
+    def _configure_inside(self, inner: IPRoute, slot: int) -> None:
+        host = self.addresses.host
+        (index,) = inner.link_lookup(ifname="eth0")
+        inner.link("set", index=_LOOPBACK_INDEX, state="up")
+        inner.addr("add", index=index, address=self.addresses.of(slot), prefixlen=32)
+        inner.link("set", index=index, state="up")
+        inner.neigh("add", dst=host, lladdr=self.addresses.hardware(1), ifindex=index, state=_NUD_PERMANENT)
+        inner.route("add", dst=f"{host}/32", oif=index, scope=_SCOPE_LINK)
+        inner.route("add", dst="default", gateway=host, oif=index)
+
+    def _configure_host(self, name: str, slot: int) -> int:
+        address = self.addresses.of(slot)
+        (index,) = self._route.link_lookup(ifname=name)
+        self._route.link("set", index=index, state="up")
+        self._route.neigh("add", dst=address, lladdr=self.addresses.hardware(slot), ifindex=index, state=_NUD_PERMANENT)
+        self._route.route("add", dst=f"{address}/32", oif=index, scope=_SCOPE_LINK, prefsrc=self.addresses.host)
+        return int(index)

@@ -1,0 +1,230 @@
+"""The kernel operations of which a container is made: each can say what it does, and do it.
+
+plan.py puts them in order, blank.py executes them; nothing here decides. Standard library only.
+"""
+
+import os
+import resource
+import socket
+import stat
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from containerlib import kernel
+
+
+class Operation(ABC):
+    def describe(self) -> str:
+        return repr(self)
+
+    @abstractmethod
+    def execute(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DetachMountTree(Operation):
+    """No mount made here shows on the host; what the host unmounts vanishes here too, so that nothing is pinned."""
+
+    def execute(self) -> None:
+        kernel.mount("none", "/", "", kernel.MS_SLAVE | kernel.MS_REC)
+
+
+@dataclass(frozen=True, slots=True)
+class MountTmpfs(Operation):
+    path: str
+    size_bytes: int
+    inodes: int
+
+    def execute(self) -> None:
+        # Without an explicit mode a tmpfs is 1777: anybody could replace what lies at its top.
+        options = f"mode=755,size={self.size_bytes},nr_inodes={self.inodes}"
+        kernel.mount("tmpfs", self.path, "tmpfs", kernel.MS_NOSUID, options)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory(Operation):
+    path: str
+    mode: int = 0o755
+    owner: int = 0
+
+    def execute(self) -> None:
+        Path(self.path).mkdir(parents=True, exist_ok=True)
+        os.chown(self.path, self.owner, self.owner)
+        os.chmod(self.path, self.mode)  # noqa: PTH101 - mkdir's own mode is cut by the umask
+
+
+@dataclass(frozen=True, slots=True)
+class MakeSymlink(Operation):
+    path: str
+    target: str
+
+    def execute(self) -> None:
+        Path(self.path).symlink_to(self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDevice(Operation):
+    path: str
+    major: int
+    minor: int
+
+    def execute(self) -> None:
+        os.mknod(self.path, 0o666 | stat.S_IFCHR, os.makedev(self.major, self.minor))
+        os.chmod(self.path, 0o666)  # noqa: PTH101
+
+
+@dataclass(frozen=True, slots=True)
+class BindReadonly(Operation):
+    source: str
+    target: str
+
+    def execute(self) -> None:
+        kernel.mount(self.source, self.target, "", kernel.MS_BIND | kernel.MS_REC)
+        # The first call ignores every flag but the bind itself; a second one changes this copy only.
+        flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+        kernel.mount("none", self.target, "", flags)
+
+
+@dataclass(frozen=True, slots=True)
+class MountProc(Operation):
+    path: str
+
+    def execute(self) -> None:
+        kernel.mount("proc", self.path, "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+
+
+@dataclass(frozen=True, slots=True)
+class MountSysfs(Operation):
+    path: str
+
+    def execute(self) -> None:
+        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_RDONLY
+        kernel.mount("sysfs", self.path, "sysfs", flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Mask(Operation):
+    """Hides a file behind an empty device, a directory behind an empty read-only tmpfs; absent paths need no mask."""
+
+    path: str
+    null: str
+
+    def execute(self) -> None:
+        if Path(self.path).is_dir():
+            kernel.mount("tmpfs", self.path, "tmpfs", kernel.MS_RDONLY | kernel.MS_NOSUID, "size=0,mode=555")
+        elif Path(self.path).exists():
+            kernel.mount(self.null, self.path, "", kernel.MS_BIND)
+
+
+@dataclass(frozen=True, slots=True)
+class SetSysctl(Operation):
+    """In the network namespace of whoever opens the file."""
+
+    path: str
+    value: str
+
+    def execute(self) -> None:
+        Path(self.path).write_text(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class EnterRoot(Operation):
+    """pivot_root onto itself stacks the old root on the new one, so no directory for it is needed."""
+
+    path: str
+
+    def execute(self) -> None:
+        os.chdir(self.path)
+        kernel.pivot_root(".", ".")
+        kernel.umount2(".", kernel.MNT_DETACH)
+        os.chdir("/")
+
+
+@dataclass(frozen=True, slots=True)
+class SetHostname(Operation):
+    name: str
+
+    def execute(self) -> None:
+        socket.sethostname(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile(Operation):
+    path: str
+    text: str
+
+    def execute(self) -> None:
+        Path(self.path).write_text(self.text)
+        os.chmod(self.path, 0o644)  # noqa: PTH101
+
+
+@dataclass(frozen=True, slots=True)
+class AttachMount(Operation):
+    """Puts a detached mount, made outside and received as a descriptor, at `target`."""
+
+    fd: int
+    target: str
+
+    def execute(self) -> None:
+        target = Path(self.target)
+        if stat.S_ISDIR(os.fstat(self.fd).st_mode):
+            target.mkdir(parents=True, exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
+        kernel.move_mount(self.fd, self.target)
+        os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class GiveAway(Operation):
+    """Hands open files (the log FIFOs) to the program's user, who may open them again through /dev/stdout."""
+
+    fds: tuple[int, ...]
+    owner: int
+
+    def execute(self) -> None:
+        for fd in self.fds:
+            os.fchown(fd, self.owner, self.owner)
+
+
+@dataclass(frozen=True, slots=True)
+class ForbidCoreDumps(Operation):
+    def execute(self) -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyBoundingSet(Operation):
+    """To the kernel's own last capability, whatever its number: a list of names would leave newer ones in."""
+
+    def execute(self) -> None:
+        for capability in range(kernel.last_capability() + 1):
+            kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
+
+
+@dataclass(frozen=True, slots=True)
+class BecomeUser(Operation):
+    """The kernel clears the permitted and effective capabilities when all user ids leave zero."""
+
+    uid: int
+
+    def execute(self) -> None:
+        os.setgroups([])
+        os.setresgid(self.uid, self.uid, self.uid)
+        os.setresuid(self.uid, self.uid, self.uid)
+
+
+@dataclass(frozen=True, slots=True)
+class ForbidNewPrivileges(Operation):
+    def execute(self) -> None:
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeDirectory(Operation):
+    path: str
+
+    def execute(self) -> None:
+        os.chdir(self.path)

@@ -1,0 +1,130 @@
+"""Spec -> ordered kernel operations. Pure: a plan prints, compares and tests without root.
+
+A container is made in two steps. `blank_plan` is everything that does not depend on whose it will be, done before anybody
+waits; `identity_plan` is the rest, and the shorter it is the faster a site wakes.
+"""
+
+from containerlib.identity import Identity
+from containerlib.operations import (
+    AttachMount,
+    BecomeUser,
+    BindReadonly,
+    ChangeDirectory,
+    DetachMountTree,
+    EmptyBoundingSet,
+    EnterRoot,
+    ForbidCoreDumps,
+    ForbidNewPrivileges,
+    GiveAway,
+    MakeDevice,
+    MakeDirectory,
+    MakeSymlink,
+    Mask,
+    MountProc,
+    MountSysfs,
+    MountTmpfs,
+    Operation,
+    SetHostname,
+    SetSysctl,
+    WriteFile,
+)
+
+ROOT_BYTES = 256 << 20  # of /tmp, /run and /var together; what is used counts as the app's memory
+ROOT_INODES = 100_000
+INIT = "/usr/bin/tini-static"
+# Generated per app; the /etc image has links to them. The directory is root's, so that a tenant cannot replace one.
+GENERATED = "/.fastcontainer"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+_USR_LINKS = ("bin", "sbin", "lib", "lib64")
+# World-writable with the sticky bit: their owner is not known yet, and what root made in them stays root's.
+_SCRATCH = (
+    "tmp",
+    "run",
+    "run/lock",
+    "var",
+    "var/tmp",
+    "var/log",
+    "var/lib",
+    "var/cache",
+    "var/spool",
+    "dev/shm",
+    "srv",
+    "home",
+)
+_MASKED = ("kcore", "keys", "timer_list", "sched_debug", "sysrq-trigger", "latency_stats", "kallsyms", "acpi", "scsi")
+_READONLY = ("sys", "bus", "fs", "irq")
+
+
+def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LINKS) -> tuple[Operation, ...]:
+    """The root of every container of strategy `usr`: the host's /usr bound read-only (not an overlay layer: apt may change it
+    underneath, which is how new lives get new libraries), a versioned /etc, everything else fresh. `stage` is an empty directory.
+    """
+
+    def at(path: str) -> str:
+        return f"{stage}/{path}"
+
+    return (
+        DetachMountTree(),
+        SetSysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+        MountTmpfs(stage, ROOT_BYTES, ROOT_INODES),
+        *(
+            MakeDirectory(at(name))
+            for name in ("usr", "etc", "proc", "sys", "dev", "root", "mnt", GENERATED.strip("/"))
+        ),
+        *(MakeDirectory(at(name), 0o1777) for name in _SCRATCH),
+        *(MakeSymlink(at(name), f"usr/{name}") for name in usr_links),
+        MakeSymlink(at("var/run"), "../run"),
+        BindReadonly("/usr", at("usr")),
+        BindReadonly(etc_image, at("etc")),
+        *(MakeDevice(at(f"dev/{name}"), major, minor) for name, major, minor in _DEVICES),
+        MakeSymlink(at("dev/fd"), "/proc/self/fd"),
+        *(
+            MakeSymlink(at(f"dev/{name}"), f"/proc/self/fd/{fd}")
+            for fd, name in enumerate(("stdin", "stdout", "stderr"))
+        ),
+        MountProc(at("proc")),
+        *(Mask(at(f"proc/{name}"), at("dev/null")) for name in _MASKED),
+        *(BindReadonly(at(f"proc/{name}"), at(f"proc/{name}")) for name in _READONLY),
+        MountSysfs(at("sys")),
+        EnterRoot(stage),
+    )
+
+
+def generated_files(identity: Identity) -> dict[str, str]:
+    """Name -> text of the files of /etc that differ from app to app."""
+    name, uid = identity.hostname, identity.uid
+    return {
+        "passwd": f"root:x:0:0:root:/root:/usr/sbin/nologin\n"
+        f"app:x:{uid}:{uid}:{name}:/tmp:/bin/sh\n"
+        "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+        "group": f"root:x:0:\napp:x:{uid}:\nnogroup:x:65534:\n",
+        "hostname": f"{name}\n",
+        "hosts": f"127.0.0.1 localhost\n::1 localhost\n{identity.address} {name}\n",
+        "resolv.conf": identity.nameservers,
+    }
+
+
+def identity_plan(identity: Identity, mount_fds: tuple[int, ...], log_fds: tuple[int, ...]) -> tuple[Operation, ...]:
+    return (
+        SetHostname(identity.hostname),
+        *(WriteFile(f"{GENERATED}/{name}", text) for name, text in generated_files(identity).items()),
+        *(AttachMount(fd, target) for fd, target in zip(mount_fds, identity.mounts, strict=True)),
+        GiveAway(log_fds, identity.uid),
+        ForbidCoreDumps(),
+        EmptyBoundingSet(),
+        BecomeUser(identity.uid),
+        ForbidNewPrivileges(),
+        ChangeDirectory(identity.workdir),
+    )
+
+
+def environment(identity: Identity) -> dict[str, str]:
+    base = {"PATH": DEFAULT_PATH, "HOME": "/tmp", "USER": "app", "LANG": "C.UTF-8", "HOSTNAME": identity.hostname}
+    return {**base, **identity.env}
+
+
+def argv(identity: Identity, program: str) -> tuple[str, ...]:
+    """What PID 1 executes. `-g`: the stop signal reaches what a shell started, too."""
+    return (INIT, "-g", "--", program, *identity.command[1:]) if identity.init else (program, *identity.command[1:])

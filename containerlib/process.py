@@ -1,0 +1,84 @@
+"""Questions about a process that is not our child, answered from /proc and a pidfd."""
+
+import os
+import signal
+import struct
+from dataclasses import dataclass
+from fcntl import ioctl
+from pathlib import Path
+
+_PIDFD_GET_INFO = (
+    0xC0000000 | 64 << 16 | 0xFF << 8 | 11
+)  # _IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info), 64 bytes as in 6.13
+_PIDFD_INFO_EXIT = 1 << 3  # 6.15: the exit code is kept for whoever holds a pidfd
+
+
+def start_time(pid: int) -> int | None:
+    """Clock ticks since boot: with the number itself it names a process for good. None: there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field is the program's name in parentheses and may hold anything, so count from its end.
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Dispositions:
+    """Bit N-1 of a mask stands for signal N."""
+
+    ignored: int
+    caught: int
+
+    def ignores(self, number: signal.Signals) -> bool:
+        return bool(self.ignored >> (number - 1) & 1)
+
+    def catches(self, number: signal.Signals) -> bool:
+        return bool(self.caught >> (number - 1) & 1)
+
+
+def dispositions(pid: int) -> Dispositions | None:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    masks = {key: value for key, _, value in (line.partition(":") for line in lines) if key in ("SigIgn", "SigCgt")}
+    return Dispositions(int(masks["SigIgn"], 16), int(masks["SigCgt"], 16))
+
+
+def stop_is_pointless(pid: int, *, init: bool, number: signal.Signals = signal.SIGTERM) -> bool:
+    """The stop signal would change nothing: PID 1 of a container is spared every signal that it does not catch, and any program
+    may ignore one."""
+    if not init:
+        found = dispositions(pid)
+        return found is not None and not found.catches(number)
+    programs = [found for child in children(pid) if (found := dispositions(child))]
+    return bool(programs) and all(found.ignores(number) for found in programs)
+
+
+def wait_status(pidfd: int) -> int | None:
+    """The wait status of a process that has ended and was reaped by somebody else; None where the kernel does not keep it."""
+    request = bytearray(struct.pack("=QQ48x", _PIDFD_INFO_EXIT, 0))
+    try:
+        ioctl(pidfd, _PIDFD_GET_INFO, request)
+    except OSError:
+        return None
+    mask, *_, status = struct.unpack("=QQ11Ii", request)
+    return int(status) if mask & _PIDFD_INFO_EXIT else None
+
+
+def describe_status(status: int | None) -> str:
+    if status is None:
+        return "ended (how is not known: its parent was gone)"
+    if os.WIFSIGNALED(status):
+        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    code = os.waitstatus_to_exitcode(status)
+    return f"exited with code {code}"

@@ -1,0 +1,393 @@
+"""Containers of this host, as the agent holds them: blanks made in reserve, woken with one message, followed and torn down.
+
+    runtime = Runtime(config); await runtime.start()
+    blank = await runtime.make_blank()                 # slow part: namespaces, network, cgroup; while nobody waits
+    container = await runtime.wake(blank, identity, mounts, limits)
+    container.signal(SIGTERM); await runtime.destroy(container)
+
+Whatever blocks for milliseconds runs in one worker thread; the event loop only writes a few cgroup files and sends one message.
+"""
+
+import array
+import asyncio
+import itertools
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from containerlib import cgroups, kernel, process
+from containerlib.blank import MESSAGE_BYTES_MAX
+from containerlib.bootstrap import usr
+from containerlib.cgroups import Group, Limits
+from containerlib.identity import Identity
+from containerlib.network import Addresses, Network, Wire
+
+PIPE_BYTES = 1 << 20  # of log output that waits for a reader: the kernel's limit without CAP_SYS_RESOURCE
+BLANK_TIMEOUT_S = 10.0
+WAKE_TIMEOUT_S = 10.0
+FINGERPRINT_EVERY_S = 30.0
+
+
+class StartFailed(Exception):
+    """The container could not be made into what was asked; the text is for the site's owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    run_dir: Path
+    images: Path
+    launcher_socket: str
+    network: str
+    cgroup: str
+
+
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    source: str
+    target: str
+    readonly: bool
+
+
+@dataclass(slots=True)
+class Container:
+    """A slot and the process in it: a blank first, then a site. `logs` are the readers of its stdout and stderr."""
+
+    slot: int
+    pid: int
+    pidfd: int
+    group: Group
+    wire: Wire
+    logs: tuple[int, int]
+    etc_image: str
+    start_time: int
+    control: socket.socket | None = None
+
+    @property
+    def address(self) -> str:
+        return self.wire.address
+
+    def signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def close(self) -> None:
+        for fd in (self.pidfd, *self.logs):
+            os.close(fd)
+        if self.control:
+            self.control.close()
+
+
+@dataclass
+class Runtime:
+    config: Config
+    on_launcher_lost: Callable[[], None] = lambda: None
+    tree: cgroups.Tree = field(init=False)
+    network: Network = field(init=False)
+    _worker: ThreadPoolExecutor = field(init=False)
+    _launcher: socket.socket | None = field(default=None, init=False)
+    _replies: dict[int, asyncio.Future[tuple[int, list[int]]]] = field(default_factory=dict, init=False)
+    _exits: dict[int, int] = field(default_factory=dict, init=False)
+    _slots: set[int] = field(default_factory=set, init=False)
+    _next_slot: int = field(default=0, init=False)
+    _etc: tuple[float, Path] | None = field(default=None, init=False)
+
+    async def start(self) -> None:
+        """Raises OSError that says what this host lacks."""
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runtime")
+        self.tree = cgroups.find(self.config.cgroup)
+        self.network = await self._blocking(Network, Addresses.parse(self.config.network))
+        await self._blocking(self.network.set_up)
+        for directory in (self.config.run_dir / "slots", self.config.run_dir / "stage"):
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._next_slot = self.network.addresses.slots.start
+
+    async def close(self) -> None:
+        self._drop_launcher()
+        await self._blocking(self.network.close)
+        self._worker.shutdown()
+
+    # ---- the launcher
+
+    @property
+    def has_launcher(self) -> bool:
+        return self._launcher is not None
+
+    def connect_launcher(self) -> None:
+        """Raises OSError when no launcher listens."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            connection.connect(self.config.launcher_socket)
+        except OSError:
+            connection.close()
+            raise
+        connection.setblocking(False)
+        self._launcher = connection
+        asyncio.get_running_loop().add_reader(connection, self._read_launcher)
+
+    def _drop_launcher(self) -> None:
+        if self._launcher is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._launcher)
+        self._launcher.close()
+        self._launcher = None
+        for reply in self._replies.values():
+            if not reply.done():
+                reply.set_exception(ConnectionError("the launcher went away"))
+
+    def _read_launcher(self) -> None:
+        assert self._launcher is not None
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self._launcher, 65536, 2)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            message, descriptors = b"", []
+        if not message:
+            self._drop_launcher()
+            self.on_launcher_lost()
+            return
+        report = json.loads(message)
+        if "exited" in report:
+            self._exits[report["exited"]] = report["status"]
+            while len(self._exits) > 1000:
+                del self._exits[next(iter(self._exits))]
+        elif (reply := self._replies.get(report["blank"])) and not reply.done():
+            reply.set_result((report["pid"], descriptors))
+        else:
+            for fd in descriptors:
+                os.close(fd)
+
+    # ---- blanks
+
+    async def make_blank(self) -> Container:
+        """Raises OSError or StartFailed; nothing is left of a blank that failed."""
+        etc_image = await self.etc_image()
+        slot = self._take_slot()
+        group = await self._blocking(self.tree.create, str(slot))
+        try:
+            return await self._make_blank(slot, group, etc_image)
+        except BaseException:
+            await self._remove_slot(slot)
+            raise
+
+    async def _make_blank(self, slot: int, group: Group, etc_image: Path) -> Container:
+        readers, writers = self._make_fifos(slot)
+        try:
+            pid, (control_fd, pidfd) = await self._ask_launcher(slot, etc_image, writers)
+        except BaseException:
+            for fd in readers:
+                os.close(fd)
+            raise
+        finally:
+            for fd in writers:
+                os.close(fd)
+        control = socket.socket(fileno=control_fd)
+        control.setblocking(False)
+        wire: Wire | None = None
+        try:
+            await self._blocking(group.enter, pid)
+            wire = await self._blocking(self.network.connect, slot, pid)
+            await _expect_ready(control)
+        except BaseException:
+            control.close()
+            for fd in (*readers, pidfd):
+                os.close(fd)
+            if wire is not None:
+                await self._blocking(self.network.disconnect, wire)
+            raise
+        started = process.start_time(pid) or 0
+        return Container(slot, pid, pidfd, group, wire, readers, etc_image.name, started, control)
+
+    async def _ask_launcher(self, slot: int, etc_image: Path, logs: tuple[int, int]) -> tuple[int, list[int]]:
+        if self._launcher is None:
+            raise ConnectionError(f"no launcher listens at {self.config.launcher_socket}")
+        reply: asyncio.Future[tuple[int, list[int]]] = asyncio.get_running_loop().create_future()
+        self._replies[slot] = reply
+        try:
+            socket.send_fds(self._launcher, [json.dumps({"blank": slot, "etc": str(etc_image)}).encode()], list(logs))
+            async with asyncio.timeout(BLANK_TIMEOUT_S):
+                return await reply
+        finally:
+            del self._replies[slot]
+
+    async def etc_image(self) -> Path:
+        """The current version, looked up again when the last look is old: apt may have changed what it is made of."""
+        if self._etc is None or time.monotonic() - self._etc[0] > FINGERPRINT_EVERY_S:
+            self._etc = (time.monotonic(), await self._blocking(usr.build_etc, self.config.images))
+        return self._etc[1]
+
+    def _take_slot(self) -> int:
+        slots = self.network.addresses.slots
+        for _ in slots:
+            slot = self._next_slot
+            self._next_slot = slot + 1 if slot + 1 in slots else slots.start
+            if slot not in self._slots:
+                self._slots.add(slot)
+                return slot
+        raise OSError(f"all {len(slots)} addresses of {self.config.network} are in use")
+
+    def _slot_dir(self, slot: int) -> Path:
+        return self.config.run_dir / "slots" / str(slot)
+
+    def _make_fifos(self, slot: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(readers, writers). The writers are O_RDWR, so that a container neither blocks at open nor dies with its reader."""
+        directory = self._slot_dir(slot)
+        directory.mkdir(mode=0o700)
+        writers, readers = [], []
+        for name in ("out", "err"):
+            os.mkfifo(directory / name, 0o600)
+            writers.append(os.open(directory / name, os.O_RDWR | os.O_CLOEXEC))
+            with suppress(PermissionError):  # the user's pipes together may be at their limit: then 64 KiB must do
+                kernel.set_pipe_size(writers[-1], PIPE_BYTES)
+            readers.append(os.open(directory / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        return (readers[0], readers[1]), (writers[0], writers[1])
+
+    # ---- waking
+
+    async def wake(
+        self, blank: Container, identity: Identity, mounts: tuple[BindMount, ...], limits: Limits
+    ) -> dict[str, float]:
+        """Milliseconds by phase once the program is executed. Raises StartFailed; the blank is used up either way."""
+        assert blank.control is not None
+        marks = [("begin", time.perf_counter())]
+        blank.group.set_limits(limits)
+        marks.append(("cgroup", time.perf_counter()))
+        fds: list[int] = []
+        try:
+            for bind in mounts:
+                fds.append(_open_mount(bind))
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            message = identity.to_bytes()
+            if len(message) > MESSAGE_BYTES_MAX:
+                raise StartFailed(f"command and environment take {len(message)} bytes, at most {MESSAGE_BYTES_MAX} fit")
+            try:
+                blank.control.sendmsg([message], ancillary)
+            except OSError as error:
+                raise StartFailed(f"the prepared process is gone: {error}") from error
+        finally:
+            for fd in fds:
+                os.close(fd)
+        marks.append(("mounts", time.perf_counter()))
+        async with asyncio.timeout(WAKE_TIMEOUT_S):
+            await _expect_exec(blank.control)
+        marks.append(("exec", time.perf_counter()))
+        blank.control.close()
+        blank.control = None
+        return {name: (at - before) * 1000 for (_, before), (name, at) in itertools.pairwise(marks)}
+
+    # ---- following and tearing down
+
+    async def adopt(self, slot: int, pid: int, started: int) -> Container | None:
+        """A container of a former agent; None if that process is no more."""
+        if process.start_time(pid) != started:
+            return None
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return None
+        if process.start_time(pid) != started:
+            os.close(pidfd)
+            return None
+        wire = await self._blocking(self.network.window, slot, pid)
+        directory = self._slot_dir(slot)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        logs = (os.open(directory / "out", flags), os.open(directory / "err", flags))
+        self._slots.add(slot)
+        return Container(slot, pid, pidfd, self.tree.group(str(slot)), wire, logs, "", started)
+
+    async def exit_status(self, container: Container) -> int | None:
+        """Of a container whose pidfd says that it ended. The launcher's word may come a moment after."""
+        for _ in range(20):
+            if container.pid in self._exits:
+                return self._exits.pop(container.pid)
+            if self._launcher is None:
+                break
+            await asyncio.sleep(0.002)
+        return process.wait_status(container.pidfd)
+
+    async def destroy(self, container: Container) -> None:
+        """Everything of it, dead or alive."""
+        container.signal(signal.SIGKILL)
+        container.close()
+        await self._blocking(self.network.disconnect, container.wire)
+        await self._remove_slot(container.slot)
+
+    async def sweep(self, kept: set[int]) -> set[int]:
+        """Removes what a predecessor left: every slot of ours that is not kept. Returns the slots that it removed."""
+        linked = await self._blocking(self.network.slots_in_use)
+        named = {int(name) for name in self.tree.names() if name.isdigit()}
+        files = {int(entry.name) for entry in (self.config.run_dir / "slots").iterdir() if entry.name.isdigit()}
+        left = (linked | named | files) - kept
+        for slot in left:
+            for pid in self.tree.group(str(slot)).processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await self._blocking(self.network.disconnect_name, self.network.addresses.link(slot))
+            await self._remove_slot(slot)
+        return left
+
+    async def remove_all(self) -> None:
+        await self.sweep(set())
+        await self._blocking(self.network.tear_down)
+        await self._blocking(self.tree.remove)
+
+    async def _remove_slot(self, slot: int) -> None:
+        await self._blocking(self.tree.group(str(slot)).remove)
+        directory = self._slot_dir(slot)
+        for name in ("out", "err"):
+            (directory / name).unlink(missing_ok=True)
+        if directory.exists():
+            directory.rmdir()
+        self._slots.discard(slot)
+
+    async def _blocking[T](self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
+
+
+def _open_mount(bind: BindMount) -> int:
+    flags = kernel.OPEN_TREE_CLONE | kernel.OPEN_TREE_CLOEXEC | kernel.AT_RECURSIVE
+    try:
+        fd = kernel.open_tree(bind.source, flags)
+    except FileNotFoundError as error:
+        raise StartFailed(f"mount source {bind.source!r} does not exist on this host") from error
+    attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | (kernel.MOUNT_ATTR_RDONLY if bind.readonly else 0)
+    kernel.mount_setattr(fd, attributes)
+    return fd
+
+
+async def _receive(control: socket.socket) -> bytes:
+    try:
+        return await asyncio.get_running_loop().sock_recv(control, 65536)
+    except ConnectionError:
+        return b""
+
+
+async def _expect_ready(control: socket.socket) -> None:
+    async with asyncio.timeout(BLANK_TIMEOUT_S):
+        _refuse_failure(message := await _receive(control))
+    if message != b"ready":
+        raise StartFailed("the blank ended before it was ready")
+
+
+async def _expect_exec(control: socket.socket) -> None:
+    """`exec`, then the end of the stream, which only execve (close-on-exec) or death brings."""
+    _refuse_failure(message := await _receive(control))
+    if not message.startswith(b"exec"):
+        raise StartFailed("the prepared process died")
+    _refuse_failure(await _receive(control))
+
+
+def _refuse_failure(message: bytes) -> None:
+    if message.startswith(b"{"):
+        failure = json.loads(message)
+        raise StartFailed(
+            failure["failed"] if failure["step"] == "identity" else f"{failure['failed']} ({failure['step']})"
+        )
