@@ -5,7 +5,7 @@ Keys are text under keys.PREFIX, values are bytes. Every method may raise Unavai
 place is unknown: read again.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -15,6 +15,10 @@ class Unavailable(Exception):
 
 class Compacted(Exception):
     """What was asked for is older than what the store still keeps: load again."""
+
+
+class LeaseLost(Exception):
+    """A put named a lease that has expired or was revoked; nothing of its transaction took place."""
 
 
 class Value(NamedTuple):
@@ -63,15 +67,19 @@ class Store(Protocol):
     async def list(self, prefix: str) -> list[tuple[str, Value]]:
         """All keys with this prefix in key order, paged inside."""
 
-    def pages(self, prefix: str) -> AsyncIterator[Page]:
+    # With `until`, these two cover all keys from `prefix` up to, but without, `until`: who reads configuration is not sent events.
+
+    def pages(self, prefix: str, until: str = "") -> AsyncGenerator[Page]:
         """One snapshot in pages, all at the first page's revision. Raises Compacted when it took too long."""
 
-    def watch(self, prefix: str, from_revision: int) -> AsyncIterator[Batch]:
-        """Everything from this revision on, with heartbeats. Raises Compacted, or Unavailable when the stream ends or stalls."""
+    def watch(self, prefix: str, from_revision: int, until: str = "") -> AsyncGenerator[Batch]:
+        """Everything from this revision on, with heartbeats, the first one at once. Raises Compacted, also when the store's
+        revision went backwards (a restore, a wiped disk), or Unavailable when the stream ends or stalls. Use it with
+        contextlib.aclosing."""
 
     async def commit(self, when: Sequence[Unchanged], then: Sequence[Put | Delete]) -> int | None:
         """All of `then` in one transaction if all of `when` holds: the new revision, or None if something changed meanwhile.
-        At most 128 operations."""
+        At most 128 conditions and as many operations. Raises LeaseLost."""
 
     async def grant(self, ttl_s: int) -> int:
         """A new lease; the store may round the time up."""
