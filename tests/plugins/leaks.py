@@ -1,0 +1,112 @@
+"""A leak is a failure of the test that made it: asyncio tasks, children, file descriptors; after system tests also what the kernel holds.
+
+What a fixture of a wider scope holds was there before its first test and is no leak.
+"""
+
+import asyncio
+import gc
+import inspect
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+PATIENCE_S = 1.0  # for what is being closed this very moment
+KERNEL_PATIENCE_S = 5.0  # network namespaces are destroyed in the background
+
+# Opened once by a library and kept for the life of the process (gRPC's pollers, the random source, time zones).
+KEPT_FOR_EVER = re.compile(
+    r"anon_inode:\[event(poll|fd)\]|/dev/u?random|/dev/null|/usr/share/zoneinfo/.*|.*/__pycache__/.*"
+)
+
+Things = frozenset[str]
+
+
+def open_files() -> Things:
+    found = set()
+    for entry in os.scandir("/proc/self/fd"):
+        try:
+            target = os.readlink(entry.path)
+        except FileNotFoundError:  # the descriptor of this very listing
+            continue
+        if not KEPT_FOR_EVER.fullmatch(target) and target != f"/proc/{os.getpid()}/fd":
+            found.add(f"fd {entry.name} -> {target}")
+    return frozenset(found)
+
+
+def children() -> Things:
+    found = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        try:
+            pids = path.read_text().split()
+        except FileNotFoundError:
+            continue
+        found.update(f"process {pid} {_command(pid)}" for pid in pids)
+    return frozenset(found)
+
+
+def _command(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").strip() or "(zombie)"
+    except (FileNotFoundError, ProcessLookupError):
+        return "(gone)"
+
+
+def mounts() -> Things:
+    points = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return frozenset(f"mount {point}" for point in points)
+
+
+def network() -> Things:
+    namespaces = {f"network namespace {path}" for path in Path("/run/netns").glob("*")}
+    return frozenset(namespaces | {f"link {path.name}" for path in Path("/sys/class/net").iterdir()})
+
+
+def cgroups() -> Things:
+    return frozenset(f"cgroup {directory}" for directory, _, _ in os.walk("/sys/fs/cgroup"))
+
+
+CHECKS: tuple[Callable[[], Things], ...] = (open_files, children)
+KERNEL_CHECKS: tuple[Callable[[], Things], ...] = (mounts, network, cgroups)
+
+
+def wait_for_rest(check: Callable[[], Things], before: Things, patience_s: float) -> Things:
+    """What `check` finds more than `before`, once it has had time to go."""
+    if not check() - before:
+        return frozenset()
+    gc.collect()
+    deadline = time.monotonic() + patience_s
+    while (rest := check() - before) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return rest
+
+
+@pytest.fixture
+async def _no_task_left() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    deadline = time.monotonic() + PATIENCE_S
+    while (left := asyncio.all_tasks() - before - {asyncio.current_task()}) and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    if left:
+        pytest.fail(
+            "asyncio tasks left behind:\n" + "\n".join(f"  {task.get_name()}: {task.get_coro()}" for task in left)
+        )
+
+
+@pytest.fixture(autouse=True)
+def _no_leak(request: pytest.FixtureRequest) -> Iterator[None]:
+    is_system = any(request.node.get_closest_marker(name) for name in ("system", "chaos"))
+    checks = [(check, PATIENCE_S) for check in CHECKS]
+    if is_system:
+        checks += [(check, KERNEL_PATIENCE_S) for check in KERNEL_CHECKS]
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("_no_task_left")  # first, for the event loop that comes with it ends after us
+    before = [(check, check(), patience_s) for check, patience_s in checks]
+    yield
+    left = [thing for check, seen, patience_s in before for thing in sorted(wait_for_rest(check, seen, patience_s))]
+    if left:
+        pytest.fail("left behind:\n" + "\n".join(f"  {thing}" for thing in left))
