@@ -17,6 +17,7 @@ from dispatcher.quickstart.programs import MARK, control_socket
 from dispatcher.settings import Settings, host_port
 
 STOP_WAIT_S = 40.0  # of all programs together, one after the other
+FAILING_WAIT_S = 10.0  # after which a program that exits at once counts as broken
 KILL_WAIT_S = 5.0
 
 
@@ -117,19 +118,20 @@ def accepts(address: str) -> bool:
     return True
 
 
-def wait_until_serving(settings: Settings, manager: Manager, timeout_s: float) -> list[str]:
-    """Names of programs that do not serve in time, with the state that the manager tells; empty when all do."""
+def wait_until_serving(settings: Settings, manager: Manager, timeout_s: float) -> dict[str, str]:
+    """Programs that do not serve in time, or fail again and again, with the state that the manager tells. Empty when all serve."""
     waited_for = {
         "etcd": settings.etcd[0],
         "agent": settings.agent_socket,
         "webdispatcher": settings.webdispatcher_listen,
         "userproxy": settings.userproxy_listen,
     }
-    deadline = time.monotonic() + timeout_s
-    while waited_for:
+    begin = time.monotonic()
+    while True:
         waited_for = {name: address for name, address in waited_for.items() if not accepts(address)}
-        if not waited_for or time.monotonic() > deadline:
-            break
-        time.sleep(0.05)
-    states = manager.states() or {}
-    return [f"{name} ({states.get(name, 'no process manager')})" for name in waited_for]
+        states = manager.states() or {}
+        silent = {name: states.get(name, "no process manager") for name in waited_for}
+        passed = time.monotonic() - begin
+        if not silent or passed > timeout_s or (passed > FAILING_WAIT_S and "BACKOFF" in silent.values()):
+            return silent
+        time.sleep(0.1)

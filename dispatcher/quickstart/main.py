@@ -47,18 +47,23 @@ def up(detach: Annotated[bool, typer.Option("--detach")] = False) -> None:
         _start(settings, manager)
     except KeyboardInterrupt:
         _stop(settings, purge=False)
-        die("interrupted while starting; everything is stopped again")
+        die("interrupted while starting")
+    except (RuntimeError, OSError) as error:
+        _stop(settings, purge=False)
+        die(str(error))
     _tell(settings)
     if detach:
         return
     say("Ctrl-C stops everything")
     _wait_for_signal(manager)
-    _stop(settings, purge=False)
+    if not _stop(settings, purge=False):
+        raise SystemExit(1)
 
 
 @app.command()
 def down(purge: Annotated[bool, typer.Option("--purge")] = False) -> None:
-    _stop(_settings(), purge=purge)
+    if not _stop(_settings(), purge=purge):
+        raise SystemExit(1)
 
 
 def _settings() -> Settings:
@@ -77,21 +82,16 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _start(settings: Settings, manager: Manager) -> None:
+    """Raises RuntimeError that says what did not start."""
     begin = time.monotonic()
     config = machine.prepare(settings, _venv_bin())
     say("starting etcd, launcher, agent, webdispatcher and userproxy")
     manager.start(config)
     if silent := wait_until_serving(settings, manager, START_WAIT_S):
-        logs = [
-            f"--- {settings.log_dir}/{name.split()[0]}.log\n{_last_lines(settings, name.split()[0])}" for name in silent
-        ]
-        print("\n".join(logs), file=sys.stderr)
-        _stop(settings, purge=False)
-        die(f"not serving within {START_WAIT_S:.0f} s: {', '.join(silent)}; the end of their logs is above")
-    try:
-        made = samples.create_missing(_venv_bin(), _environment(settings))
-    except subprocess.CalledProcessError as error:
-        die(f"could not create a sample site: {error.stderr.strip()}")
+        logs = [f"--- the end of {settings.log_dir}/{name}.log\n{_last_lines(settings, name)}" for name in silent]
+        states = ", ".join(f"{name} ({state})" for name, state in silent.items())
+        raise RuntimeError("\n".join(["these do not serve: " + states, *logs]))
+    made = samples.create_missing(_venv_bin(), _environment(settings))
     say(f"serving after {time.monotonic() - begin:.1f} s" + (f"; new sites: {', '.join(made)}" if made else ""))
 
 
@@ -129,7 +129,8 @@ def _wait_for_signal(manager: Manager) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
 
 
-def _stop(settings: Settings, *, purge: bool) -> None:
+def _stop(settings: Settings, *, purge: bool) -> bool:
+    """False when something is left; what, has been said."""
     manager = Manager(settings)
     if manager.is_running():
         say("stopping userproxy, webdispatcher, agent, launcher and etcd")
@@ -142,18 +143,17 @@ def _stop(settings: Settings, *, purge: bool) -> None:
         say("removing containers, interfaces and cgroups")
         clean = subprocess.run([str(_venv_bin() / "fastcontainer"), "agent", "--clean"], env=_environment(settings))
         if clean.returncode != 0:
-            die(
-                "`fastcontainer agent --clean` failed, its message is above; put that right, then ./quickstart down again"
-            )
+            say(f"`fastcontainer agent --clean` failed; {settings.run_dir} is kept for the next ./quickstart down")
+            return False
     for path in (settings.run_dir, *((settings.state_dir, settings.log_dir) if purge else ())):
         try:
             machine.remove_tree(path)
         except OSError as error:
-            die(f"{path} could not be removed: {error}")
-    kept = (
-        "" if purge else f"; kept: {settings.state_dir} (the CMDB's data) and {settings.log_dir}, --purge removes them"
-    )
-    say(f"everything is stopped{kept}")
+            say(f"{path} could not be removed: {error}")
+            return False
+    kept = [path for path in (settings.state_dir, settings.log_dir) if Path(path).exists()]
+    say("everything is stopped" + (f"; kept: {' and '.join(kept)} (--purge removes them)" if kept else ""))
+    return True
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import subprocess
 from pathlib import Path
 
+from dispatcher.problems import EXIT_CODE, Code
+
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 # name -> arguments of `fastcontainer app create NAME`
@@ -25,15 +27,14 @@ SAMPLE_APPS: dict[str, tuple[str, ...]] = {
 
 
 def create_missing(venv_bin: Path, environment: dict[str, str]) -> list[str]:
-    """Names of those that it made. Raises CalledProcessError with what the command line said."""
+    """Names of those that it made. Raises RuntimeError with what the command line said."""
     made = []
     for name, arguments in SAMPLE_APPS.items():
-        command = [str(venv_bin / "fastcontainer"), "app"]
-        shown = subprocess.run([*command, "show", name, "--json"], env=environment, capture_output=True, text=True)
-        if shown.returncode == 0:
+        command = (str(venv_bin / "fastcontainer"), "app", "create", name, *arguments)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode == EXIT_CODE[Code.EXISTS]:
             continue
-        subprocess.run(
-            [*command, "create", name, *arguments], env=environment, capture_output=True, text=True, check=True
-        )
+        if done.returncode != 0:
+            raise RuntimeError(f"the sample site {name} could not be created: {(done.stderr or done.stdout).strip()}")
         made.append(name)
     return made

@@ -1,4 +1,4 @@
-"""A leak is a failure of the test that made it: asyncio tasks, children, file descriptors; after system tests also what the kernel holds.
+"""A leak is a failure of the test that made it: tasks, children, descriptors; after system tests also what the kernel holds.
 
 What a fixture of a wider scope holds was there before its first test and is no leak.
 """
@@ -27,9 +27,9 @@ Things = frozenset[str]
 
 def open_files() -> Things:
     found = set()
-    for entry in os.scandir("/proc/self/fd"):
+    for entry in Path("/proc/self/fd").iterdir():
         try:
-            target = os.readlink(entry.path)
+            target = str(entry.readlink())
         except FileNotFoundError:  # the descriptor of this very listing
             continue
         if not KEPT_FOR_EVER.fullmatch(target) and target != f"/proc/{os.getpid()}/fd":
@@ -88,13 +88,12 @@ def wait_for_rest(check: Callable[[], Things], before: Things, patience_s: float
 async def _no_task_left() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     yield
-    deadline = time.monotonic() + PATIENCE_S
-    while (left := asyncio.all_tasks() - before - {asyncio.current_task()}) and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
     if left:
-        pytest.fail(
-            "asyncio tasks left behind:\n" + "\n".join(f"  {task.get_name()}: {task.get_coro()}" for task in left)
-        )
+        _, left = await asyncio.wait(left, timeout=PATIENCE_S)
+    if left:
+        names = "\n".join(f"  {task.get_name()}: {task.get_coro()}" for task in left)
+        pytest.fail(f"asyncio tasks left behind:\n{names}")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,134 @@
+"""The repository itself: linters, layers, packaging, and what the README tells people to type."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+PACKAGES = ("addons", "dispatcher", "containerlib")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+# Sources without a test file of their own name, and why.
+TESTED_ELSEWHERE: dict[str, str] = {
+    "dispatcher/quickstart/main.py": "tests/system/test_quickstart.py",
+}
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
+
+
+def sources() -> list[Path]:
+    found = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    return sorted(path.relative_to(ROOT) for path in found if path.read_text().strip() and path.name != "__init__.py")
+
+
+@pytest.mark.parametrize(
+    "command", [("ruff", "check"), ("ruff", "format", "--check"), ("lint-imports", "--no-timing")], ids=" ".join
+)
+def test_linters_are_content(command: tuple[str, ...]) -> None:
+    done = run(BIN / command[0], *command[1:])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_source_file_has_its_test() -> None:
+    expected = {
+        str(source): TESTED_ELSEWHERE.get(str(source)) or f"tests/{source.parent}/test_{source.name}"
+        for source in sources()
+    }
+    assert {source: test for source, test in expected.items() if not (ROOT / test).is_file()} == {}
+    assert set(TESTED_ELSEWHERE) <= set(expected)
+
+
+def test_no_file_of_a_package_is_longer_than_700_lines() -> None:
+    assert [str(path) for path in sources() if len((ROOT / path).read_text().splitlines()) > 700] == []
+
+
+def _pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = [line.partition(";")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+    assert [line for line in pinned if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)] == []
+    return {_canonical(name): version for name, _, version in (line.partition("==") for line in pinned)}
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_direct_dependency_is_pinned() -> None:
+    groups = PROJECT["dependency-groups"]
+    wanted = [*PROJECT["project"]["dependencies"], *groups["dev"], *groups["quickstart"]]
+    names = {_canonical(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in wanted}
+    assert names - set(_pins()) == set()
+
+
+def test_what_is_installed_is_what_is_pinned() -> None:
+    done = run(BIN / "python", "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check")
+    installed = {
+        _canonical(name): version for name, _, version in (line.partition("==") for line in done.stdout.split())
+    }
+    pins = _pins()
+    assert {name: version for name, version in installed.items() if pins.get(name, version) != version} == {}
+
+
+def test_the_licence_is_apache_2() -> None:
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text()[:300]
+
+
+def test_the_wheel_holds_the_three_packages(tmp_path: Path) -> None:
+    done = run(BIN / "python", "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("fastcontainer-*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {str(path) for path in sources()} <= names
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == set(PACKAGES)
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = (line.partition("#")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines())
+    return sorted({line for line in lines if line})
+
+
+def test_readme_shows_commands() -> None:
+    assert readme_commands()
+
+
+@pytest.mark.parametrize("command", [line for line in readme_commands() if line.startswith("./quickstart")])
+def test_quickstart_knows_what_the_readme_asks_of_it(command: str) -> None:
+    words = command.split()[1:]
+    assert not words or words[0] in ("--detach", "down", "test"), command
+
+
+def _verbs() -> list[tuple[str, ...]]:
+    found = set()
+    for line in readme_commands():
+        words = line.removeprefix("sudo ").split()
+        if words[0] in ("fastcontainer", ".venv/bin/fastcontainer"):
+            found.add(tuple(words[1:3]) if words[1] == "app" else tuple(words[1:2]))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("verb", _verbs(), ids=" ".join)
+def test_a_verb_of_the_readme_exists(verb: tuple[str, ...]) -> None:
+    done = run(BIN / "fastcontainer", *verb, "--help")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_path_of_the_readme_exists() -> None:
+    named = re.findall(
+        r"(?:addons|dispatcher|containerlib|samples|deploy|docs|bench)/[\w./-]*\w", (ROOT / "README.md").read_text()
+    )
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_nothing_of_this_machine_is_in_the_constraints() -> None:
+    assert not re.search(r"://|--|@ ", "\n".join(_pins()))
