@@ -1,0 +1,60 @@
+"""What people and scripts read. Text that tenants can influence is made printable: a log line or a reason must not be able to send
+escape sequences to an operator's terminal."""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from dispatcher.problems import Problem
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Control characters other than the tab, and those that turn the direction of writing, as escapes."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def print_json_line(value: Any) -> None:
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # Into a pipe nothing is cut: who filters lines wants whole words.
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=10_000)
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title or None, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(table)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(printable(text) + "\n")
+
+
+def report(problem: Problem, *, as_json: bool) -> None:
+    """A problem on standard error."""
+    if as_json:
+        error = {"code": problem.code, "message": problem.message, "hint": problem.hint}
+        sys.stderr.write(msgspec.json.encode({"error": error}).decode() + "\n")
+        return
+    sys.stderr.write(f"fastcontainer: {printable(problem.message)}\n")
+    if problem.hint:
+        sys.stderr.write(f"  {printable(problem.hint)}\n")
