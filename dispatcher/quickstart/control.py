@@ -97,13 +97,13 @@ def strays(settings: Settings) -> list[psutil.Process]:
     return found
 
 
-def end(processes: list[psutil.Process]) -> None:
+def end(processes: list[psutil.Process], kill_wait_s: float = KILL_WAIT_S) -> None:
     for process in processes:
         process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=KILL_WAIT_S)
+    _, alive = psutil.wait_procs(processes, timeout=kill_wait_s)
     for process in alive:
         process.kill()
-    psutil.wait_procs(alive, timeout=KILL_WAIT_S)
+    psutil.wait_procs(alive, timeout=kill_wait_s)
 
 
 def accepts(address: str) -> bool:
