@@ -96,6 +96,10 @@ class CMCache:
     def apps(self) -> Iterator[str]:
         return iter(self._rows.specs)
 
+    def has_spec(self, app: str) -> bool:
+        """Valid or not: an app whose spec breaks a rule is not gone."""
+        return app in self._rows.specs or keys.spec_key(app) in self._rows.refused
+
     def app_for(self, host: str) -> str | None:
         """The exact domain's app, else that of the nearest wildcard above. `host` as domain.check_domain wants it."""
         domains = self._rows.domains

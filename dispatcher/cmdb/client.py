@@ -65,6 +65,18 @@ class _History(NamedTuple):
     term: int
 
 
+class _Link(NamedTuple):
+    channel: grpc.aio.Channel
+    kv: Any
+    watches: Any
+    leases: Any
+    auth: Any
+
+    @classmethod
+    def over(cls, channel: grpc.aio.Channel) -> "_Link":
+        return cls(channel, rpc.KVStub(channel), rpc.WatchStub(channel), rpc.LeaseStub(channel), rpc.AuthStub(channel))
+
+
 def prefix_end(prefix: str) -> bytes:
     """The first key after all that begin with `prefix`."""
     data = prefix.encode().rstrip(b"\xff")
@@ -76,13 +88,13 @@ class EtcdStore:
         self._settings = settings
         self._heartbeat_s = heartbeat_s
         self._connecting = asyncio.Lock()
-        self._channel: grpc.aio.Channel | None = None
+        self._link: _Link | None = None
         self._closed = False
         self._token = ""
         self._histories: dict[str, _History] = {}
 
     async def get(self, key: str) -> Value | None:
-        response = await self._call(lambda: self._kv.Range, rpc.RangeRequest(key=key.encode()))
+        response = await self._call(lambda link: link.kv.Range, rpc.RangeRequest(key=key.encode()))
         return Value(response.kvs[0].value, response.kvs[0].mod_revision) if response.kvs else None
 
     async def list(self, prefix: str) -> list[tuple[str, Value]]:
@@ -123,7 +135,7 @@ class EtcdStore:
 
     async def _page(self, first: bytes, end: bytes, revision: int) -> Any:
         request = rpc.RangeRequest(key=first, range_end=end, limit=PAGE_KEYS, revision=revision)
-        return await self._call(lambda: self._kv.Range, request, PAGE_S)
+        return await self._call(lambda link: link.kv.Range, request, PAGE_S)
 
     async def commit(self, when: Sequence[Unchanged], then: Sequence[Put | Delete]) -> int | None:
         assert len(when) <= OPERATIONS_MAX and len(then) <= OPERATIONS_MAX
@@ -137,16 +149,16 @@ class EtcdStore:
             for condition in when
         ]
         request = rpc.TxnRequest(compare=compare, success=[_operation(each) for each in then])
-        response = await self._call(lambda: self._kv.Txn, request)
+        response = await self._call(lambda link: link.kv.Txn, request)
         return int(response.header.revision) if response.succeeded else None
 
     async def grant(self, ttl_s: int) -> int:
-        response = await self._call(lambda: self._leases.LeaseGrant, rpc.LeaseGrantRequest(TTL=ttl_s))
+        response = await self._call(lambda link: link.leases.LeaseGrant, rpc.LeaseGrantRequest(TTL=ttl_s))
         return int(response.ID)
 
     async def keep_alive(self, lease: int) -> bool:
-        await self._ready()
-        call = self._leases.LeaseKeepAlive(metadata=self._metadata(), timeout=CALL_S)
+        link = await self._ready()
+        call = link.leases.LeaseKeepAlive(metadata=self._metadata(), timeout=CALL_S)
         try:
             await call.write(rpc.LeaseKeepAliveRequest(ID=lease))
             response = await call.read()
@@ -160,25 +172,29 @@ class EtcdStore:
 
     async def revoke(self, lease: int) -> None:
         with contextlib.suppress(LeaseLost):
-            await self._call(lambda: self._leases.LeaseRevoke, rpc.LeaseRevokeRequest(ID=lease))
+            await self._call(lambda link: link.leases.LeaseRevoke, rpc.LeaseRevokeRequest(ID=lease))
 
     async def close(self) -> None:
         self._closed = True
-        if self._channel is not None:
-            await self._channel.close(None)
+        link, self._link = self._link, None  # gRPC's poller and its sockets live as long as any channel is referred to
+        if link is not None:
+            await link.channel.close(None)
 
     async def watch(self, prefix: str, from_revision: int, until: str = "") -> AsyncGenerator[Batch]:
         # A unary read first: it has a deadline where opening a stream has none, and it proves token, quorum and history.
         newest = await self._heartbeat(prefix, from_revision - 1)
         yield Batch(newest, [])
-        call = self._watches.Watch(metadata=(*self._metadata(), ("hasleader", "true")))  # else a lost quorum is silent
+        link = await self._ready()
+        call = link.watches.Watch(metadata=(*self._metadata(), ("hasleader", "true")))  # else a lost quorum is silent
         create = rpc.WatchCreateRequest(
             key=prefix.encode(), range_end=until.encode() or prefix_end(prefix), start_revision=from_revision
         )
         stream = _Stream(call, from_revision - 1)
         tasks = Tasks()
+        reader = tasks.start(
+            stream.read(self._failure, rpc.WatchRequest(create_request=create)), name=f"watch {prefix}"
+        )
         try:
-            tasks.start(stream.read(self._failure, rpc.WatchRequest(create_request=create)), name=f"watch {prefix}")
             tasks.start(self._heartbeats(prefix, stream), name=f"heartbeat {prefix}")
             while True:
                 item = await stream.queue.get()
@@ -187,6 +203,10 @@ class EtcdStore:
                 yield item
         finally:
             call.cancel()
+            # A read that is cancelled from our side would leave gRPC's own half of it behind: it ends by itself, if it has room to.
+            while not stream.queue.empty():
+                stream.queue.get_nowait()
+            await asyncio.wait({reader}, timeout=CALL_S)
             await tasks.close()
 
     async def _heartbeats(self, prefix: str, stream: "_Stream") -> None:
@@ -201,7 +221,7 @@ class EtcdStore:
 
     async def _heartbeat(self, prefix: str, seen: int) -> int:
         request = rpc.RangeRequest(key=prefix.encode(), count_only=True)
-        header = (await self._call(lambda: self._kv.Range, request, self._heartbeat_s)).header
+        header = (await self._call(lambda link: link.kv.Range, request, self._heartbeat_s)).header
         before, now = self._histories.get(prefix), _History(header.cluster_id, header.raft_term)
         self._histories[prefix] = now
         if header.revision < seen:
@@ -212,26 +232,23 @@ class EtcdStore:
 
     # Connection and login
 
-    async def _ready(self) -> None:
+    async def _ready(self) -> _Link:
         """A channel, and a token where a user is configured."""
         async with self._connecting:
             if self._closed:
                 raise Unavailable("this store is closed")
-            if self._channel is None:
-                self._channel = await _open_channel(self._settings)
-                self._kv = rpc.KVStub(self._channel)
-                self._watches = rpc.WatchStub(self._channel)
-                self._leases = rpc.LeaseStub(self._channel)
-                self._auth = rpc.AuthStub(self._channel)
+            if self._link is None:
+                self._link = _Link.over(await _open_channel(self._settings))
             if self._settings.etcd_user and not self._token:
-                await self._login()
+                await self._login(self._link)
+            return self._link
 
-    async def _login(self) -> None:
+    async def _login(self, link: _Link) -> None:
         user = self._settings.etcd_user
         try:
             password = _read(self._settings.etcd_password_file).decode().strip()  # each time: it may have been changed
             request = rpc.AuthenticateRequest(name=user, password=password)
-            self._token = (await self._auth.Authenticate(request, timeout=CALL_S)).token
+            self._token = (await link.auth.Authenticate(request, timeout=CALL_S)).token
         except OSError as error:
             raise Unavailable(f"etcd_password_file: {error}") from error
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
@@ -241,12 +258,11 @@ class EtcdStore:
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return (("token", self._token),) if self._token else ()
 
-    async def _call(self, method: Callable[[], Any], request: Any, timeout: float = CALL_S) -> Any:
+    async def _call(self, method: Callable[[_Link], Any], request: Any, timeout: float = CALL_S) -> Any:
         for attempt in (1, 2):
-            await self._ready()
-            token = self._token
+            link, token = await self._ready(), self._token
             try:
-                return await method()(request, timeout=timeout, metadata=self._metadata())
+                return await method(link)(request, timeout=timeout, metadata=self._metadata())
             except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError) as error:
                 failure = self._failure(error)
                 if attempt == 2 or not isinstance(failure, _TokenExpired):

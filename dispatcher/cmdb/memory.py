@@ -51,7 +51,7 @@ class MemoryStore:
 
     def compact(self) -> None:
         self._compacted = self.revision
-        self._history.clear()
+        self._history = [each for each in self._history if each.mod_revision == self.revision]  # as etcd does
 
     def wipe(self) -> None:
         self._values, self._lease_of, self._leases, self._history = {}, {}, {}, []

@@ -4,6 +4,7 @@ etcd        a server shared by the whole run, emptied before each test
 new_etcd    starts one that the test may kill, stop, wipe or protect
 """
 
+import json
 import os
 import shutil
 import signal
@@ -51,7 +52,9 @@ class EtcdServer:
             "etcd", "--name", "test", "--data-dir", str(self.data), "--logger", "zap", "--log-level", "error",
             "--listen-client-urls", f"{scheme}://{self.endpoint}", "--advertise-client-urls", f"{scheme}://{self.endpoint}",
             "--listen-peer-urls", f"http://{self._peer}", "--initial-advertise-peer-urls", f"http://{self._peer}",
-            "--initial-cluster", f"test=http://{self._peer}", *self._flags,
+            "--initial-cluster", f"test=http://{self._peer}",
+            "--heartbeat-interval", "50", "--election-timeout", "500",  # they set the shortest lease: 1 s
+            *self._flags,
         ]  # fmt: skip
         if self._tls:
             _, certificate, key = self._tls
@@ -86,6 +89,10 @@ class EtcdServer:
 
     def wipe(self) -> None:
         shutil.rmtree(self.data, ignore_errors=True)
+
+    def revision(self) -> int:
+        status = json.loads(self.ctl("endpoint", "status", "--write-out", "json"))
+        return int(status[0]["Status"]["header"]["revision"])
 
     def ctl(self, *arguments: str) -> str:
         trust = ["--cacert", str(self._tls[0])] if self._tls else []
