@@ -293,10 +293,15 @@ class Runtime:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             return None
-        if process.start_time(pid) != started:
+        try:
+            wire = await self._blocking(self.network.window, slot, pid)
+        except FileNotFoundError:
             os.close(pidfd)
             return None
-        wire = await self._blocking(self.network.window, slot, pid)
+        if process.start_time(pid) != started:  # the number was given to another process meanwhile
+            wire.diag.close()
+            os.close(pidfd)
+            return None
         directory = self._slot_dir(slot)
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         logs = (os.open(directory / "out", flags), os.open(directory / "err", flags))

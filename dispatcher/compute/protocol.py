@@ -28,7 +28,8 @@ class Attach(msgspec.Struct, frozen=True, tag="attach"):
 class Ensure(msgspec.Struct, frozen=True, tag="ensure"):
     """Have a container of `app` run, `container` unless the agent knows a better one. Answered by `Answer` or `Refused`.
 
-    Single flight: any number of these for one container start it once. Waits at most `wait_s`; a caller that gave up need not say so.
+    Single flight: any number of these for one container start it once. Waits at most `wait_s`;
+    a caller that gave up need not say so.
     """
 
     id: int
@@ -135,8 +136,8 @@ ToAgent = Attach | Ensure | Traffic | Start | Stop | Enter
 FromAgent = Live | Gone | Synced | Answer | Refused | Door | Done
 
 _encoder = msgspec.json.Encoder()
-_to_agent = msgspec.json.Decoder(ToAgent)
-_from_agent = msgspec.json.Decoder(FromAgent)
+_to_agent: msgspec.json.Decoder[ToAgent] = msgspec.json.Decoder(ToAgent)
+_from_agent: msgspec.json.Decoder[FromAgent] = msgspec.json.Decoder(FromAgent)
 
 
 def encode(message: ToAgent | FromAgent) -> bytes:

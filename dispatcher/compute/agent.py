@@ -1,0 +1,598 @@
+"""The agent of a Compute: what is asked for (the CMDB, proxies, people) meets what there is (its lives).
+
+It decides with reconcile.py, acts through lives.py, remembers in rows.py, and answers on server.py. Run it with
+`fastcontainer agent`; `fastcontainer agent --clean` removes everything that agents before it left on this host.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import psutil
+
+from containerlib.sockdiag import SocketDiag, TcpSocket
+from dispatcher import units
+from dispatcher.cmdb import codec, keys
+from dispatcher.cmdb.cache import Change, CMCache
+from dispatcher.cmdb.events import EventLog
+from dispatcher.cmdb.registration import Registration
+from dispatcher.cmdb.store import Store, Unavailable
+from dispatcher.compute import logs, metrics, reconcile
+from dispatcher.compute.lives import Life, Lives
+from dispatcher.compute.protocol import (
+    Answer,
+    Attach,
+    Done,
+    Door,
+    Ensure,
+    Enter,
+    Gone,
+    Live,
+    Start,
+    Stop,
+    Synced,
+    ToAgent,
+    Traffic,
+)
+from dispatcher.compute.reconcile import CountStep, Entry, Fate, Step
+from dispatcher.compute.rows import Rows
+from dispatcher.compute.server import Peer, Server
+from dispatcher.coreapi import service
+from dispatcher.domain import App, AppSpec, Cause, ComputeRow, ContainerRow, EventRow, Status, Switch
+from dispatcher.problems import Code, Problem
+from dispatcher.settings import Settings
+from dispatcher.tasks import Tasks
+
+TICK_S = 0.25
+RECHECK_S = 1.0  # after somebody who is no proxy was found connected
+FAILURE_KEPT_S = 600.0
+_log = logging.getLogger(__name__)
+
+Waiter = Callable[[Life | Problem], None]
+
+
+@dataclass(slots=True)
+class Failure:
+    """Of a container that failed lately: how often in a row, until when it rests, why."""
+
+    count: int
+    rest_until: float
+    reason: str
+
+
+class Agent:
+    """`lives` is given afterwards: it tells this object what happens to a life, and this object tells it what should."""
+
+    lives: Lives
+
+    def __init__(self, settings: Settings, store: Store, cache: CMCache, tasks: Tasks) -> None:
+        self._settings = settings
+        self._store = store
+        self._cache = cache
+        self._tasks = tasks
+        self.rows = Rows(store, cache, tasks)
+        self.history = EventLog(store, settings.compute)
+        self.server = Server(settings.agent_socket, settings.proxy_user, self._said, self._left)
+        self.registration = Registration(store, keys.compute_key(settings.compute))
+        self._waiting: dict[str, list[Waiter]] = {}  # by life
+        self._failures: dict[tuple[str, str], Failure] = {}
+        self._changed: dict[str, None] = {}  # apps to reconcile
+        self._reconcile_wanted = asyncio.Event()
+        self._something_lives = asyncio.Event()
+        self._host_diag = SocketDiag()
+
+    def start(self) -> None:
+        self.rows.start()
+        self._cache.on_change(self._configuration_changed)
+        self._cache.on_refused(self._refused)
+        self._tasks.start(self._reconcile_changed(), name="reconcile")
+        self._tasks.start(self._tick_forever(), name="tick")
+        self._tasks.start(self._follow_cmdb(), name="follow cmdb")
+        self.registration.start(codec.encode(self._compute_row()))
+
+    async def close(self) -> None:
+        await self.server.close()
+        await self.registration.close()
+        await self.history.close()
+        self._host_diag.close()
+
+    # ---- the CMDB
+
+    async def _follow_cmdb(self) -> None:
+        """The first look at everything, in slices: of a million apps, nobody should notice."""
+        await self._cache.start()
+        for number, app in enumerate(list(self._cache.apps())):
+            if not self._cache.containers(app) or self._has_stale_row(app):
+                self._want_reconcile(app)
+            if number % 500 == 499:
+                await asyncio.sleep(0)
+        for life in self.lives:
+            self._want_reconcile(life.app.name)
+
+    def _has_stale_row(self, app: str) -> bool:
+        rows = self._cache.containers(app).items()
+        return any(row.compute == self._settings.compute and row.status is not Status.REGISTERED for _, row in rows)
+
+    def _configuration_changed(self, change: Change) -> None:
+        match change.key:
+            case keys.SpecKey(app) | keys.WordKey(app, _):
+                if isinstance(change.key, keys.SpecKey):
+                    self._forgive(app)
+                self._want_reconcile(app)
+            case keys.ContainerKey(app, id):
+                row = self._cache.containers(app).get(id)
+                if row is None or row.compute == self._settings.compute:
+                    self._want_reconcile(app)
+            case _:
+                pass
+
+    def _forgive(self, app: str) -> None:
+        """A new definition deserves a start at once."""
+        for name in [name for name in self._failures if name[0] == app]:
+            self._failures[name].rest_until = 0.0
+            self._failures[name].count = 0
+
+    def _refused(self, key: str, value: str, rule: str) -> None:
+        app = keys.app_of(key)
+        _log.warning("refused %s = %r: %s", key, value[:200], rule)
+        if app and self._acts_for(app):
+            message = f"refused {key} = {value[:200]!r}: {rule}; the last good value stays in force"
+            self.history.record(app, EventRow(time.time(), "refused", message, key=key, value=value[:200]))
+
+    def _acts_for(self, app: str) -> bool:
+        return (
+            reconcile.acting_compute(app, self._cache.computes() or [self._settings.compute]) == self._settings.compute
+        )
+
+    # ---- wanted against actual
+
+    def _want_reconcile(self, app: str) -> None:
+        self._changed[app] = None
+        self._reconcile_wanted.set()
+
+    async def _reconcile_changed(self) -> None:
+        while True:
+            await self._reconcile_wanted.wait()
+            self._reconcile_wanted.clear()
+            for number, app in enumerate(list(self._changed)):
+                del self._changed[app]
+                try:
+                    await self._reconcile(app)
+                except Unavailable as error:
+                    _log.debug("app %s waits for the CMDB: %s", app, error)
+                if number % 100 == 99:
+                    await asyncio.sleep(0)
+
+    async def _reconcile(self, name: str) -> None:
+        if not self._cache.revision:
+            return  # nothing is known yet, which is not the same as gone
+        app = self._cache.app(name)
+        if app is None:
+            if not self._cache.has_spec(name):
+                self._remove(name)
+            return
+        if app.uid is None and self._acts_for(name):
+            await service.claim_uids(self._store, name)
+        for life in list(self.lives.of(name).values()):
+            self._apply(app, life)
+        entries = self._entries(name)
+        awake = app.switch is Switch.ON and any(entry.status.is_alive() and not entry.leaving for entry in entries)
+        for step in reconcile.count_steps(app.containers, entries, awake=awake and app.containers > 1):
+            self._take_step(app, step)
+
+    def _entries(self, app: str) -> list[Entry]:
+        lives = self.lives.of(app)
+        entries = []
+        for id, row in self.rows.of(app).items():
+            life = lives.get(id)
+            status = life.status if life else row.status
+            if life is None and row.compute == self._settings.compute and status.is_alive():
+                status = Status.REGISTERED  # an older agent's word about a life that is no more
+                self.rows.put(app, id, msgspec.structs.replace(row, status=status, address="", local_address=""))
+            entries.append(Entry(id, status, leaving=life is not None and life.is_leaving))
+        return entries
+
+    def _take_step(self, app: App, step: CountStep) -> None:
+        row = self.rows.of(app.name).get(step.id)
+        mine = row is None or row.compute == self._settings.compute
+        match step.step:
+            case Step.REGISTER:
+                if self._acts_for(app.name):
+                    self.rows.put(app.name, step.id, ContainerRow(self._settings.compute))
+            case Step.REMOVE:
+                if self._acts_for(app.name):
+                    self.rows.put(app.name, step.id, None)
+            case Step.DRAIN:
+                if life := self.lives.get(app.name, step.id):
+                    self.lives.drain(life, "fewer containers are wanted")
+            case Step.START:
+                if mine and self.lives.get(app.name, step.id) is None:
+                    self._start(app, step.id, Cause.SCALE, "")
+
+    def _apply(self, app: App, life: Life) -> None:
+        """A changed configuration to a life that runs."""
+        if life.draining or app == life.app:
+            return
+        if app.switch is Switch.OFF:
+            self.lives.drain(life, "switched off")
+        elif _runs_differently(app.spec, life.app.spec) or app.uid != life.app.uid:
+            self._replace(life, "its definition was changed")
+        else:
+            self._resize(app, life)
+
+    def _resize(self, app: App, life: Life) -> None:
+        before = life.app
+        try:
+            self.lives.resize(life, app)
+        except OSError as error:
+            life.app = before
+            self.tell(life, "refused", f"the kernel refused the new limits: {error}")
+            return
+        if (app.cpu, app.memory_bytes) != (before.cpu, before.memory_bytes):
+            self.tell(life, "scaled", f"cpu {_cpu_word(app)}, memory {_memory_word(app)}")
+            self.rows.put(app.name, life.id, self._row(life))
+
+    def _remove(self, app: str) -> None:
+        for life in list(self.lives.of(app).values()):
+            self.lives.drain(life, "its app was removed")
+        for id, row in self.rows.of(app).items():
+            if row.compute == self._settings.compute and self.lives.get(app, id) is None:
+                self.rows.put(app, id, None)
+                self._failures.pop((app, id), None)
+        if not self.lives.of(app):
+            logs.remove(self._settings.log_dir, app)
+
+    # ---- starting
+
+    def _start(self, app: App, id: str, cause: Cause, detail: str) -> Life:
+        row = self.rows.of(app.name).get(id)
+        life = self.lives.start(app, id, (row.generation if row else 0) + 1, cause, detail)
+        self.tell(life, "started", f"{cause}: {detail}" if detail else str(cause))
+        self._something_lives.set()
+        return life
+
+    def _replace(self, life: Life, reason: str) -> None:
+        """A successor first; the old one drains when that listens."""
+        app = self._cache.app(life.app.name) or life.app
+        life.successor = reconcile.next_id(self.rows.of(app.name))
+        self.tell(life, "replaced", f"{reason}; successor {app.name}/{life.successor}")
+        self.rows.put(app.name, life.successor, ContainerRow(self._settings.compute))
+        self._start(app, life.successor, Cause.LIFESPAN, reason)
+
+    def ensure(self, app_name: str, id: str, cause: Cause, detail: str, waiter: Waiter) -> None:
+        """Calls `waiter` once, now or later: with a life that runs, or with why none does."""
+        lives = [life for life in self.lives.of(app_name).values() if not life.draining]
+        running = [life for life in lives if life.status is Status.RUNNING]
+        if running:
+            waiter(min(running, key=lambda life: (life.id != id, life.in_flight)))
+            return
+        starting = sorted(lives, key=lambda life: life.id != id)
+        try:
+            life = starting[0] if starting else self._wake(app_name, id, cause, detail)
+        except Problem as problem:
+            waiter(problem)
+            return
+        self._waiting.setdefault(life.name, []).append(waiter)
+
+    def _wake(self, app_name: str, id: str, cause: Cause, detail: str) -> Life:
+        """Raises Problem."""
+        app = self._cache.app(app_name)
+        if app is None:
+            raise Problem(Code.UNKNOWN_APP, f"there is no app {app_name!r}")
+        if app.switch is not Switch.ON:
+            raise Problem(Code.SWITCHED_OFF, f"app {app_name} is switched {app.switch}")
+        rows = self.rows.of(app_name)
+        mine = [each for each, row in rows.items() if row.compute == self._settings.compute]
+        resting = [self._failures[app_name, each] for each in mine if self._is_resting(app_name, each)]
+        able = [
+            each for each in mine if self.lives.get(app_name, each) is None and not self._is_resting(app_name, each)
+        ]
+        if not able and resting and cause is Cause.REQUEST:
+            failure = min(resting, key=lambda failure: failure.rest_until)
+            wait_s = max(0.1, failure.rest_until - time.monotonic())
+            raise Problem(Code.BACKING_OFF, f"app {app_name} failed: {failure.reason}", retry_after_s=wait_s)
+        if not able and not resting:
+            able = [reconcile.next_id(rows)]  # all drain, or nobody has registered one yet
+            self.rows.put(app_name, able[0], ContainerRow(self._settings.compute))
+        able = able or mine
+        return self._start(app, id if id in able else able[0], cause, detail)
+
+    def _is_resting(self, app: str, id: str) -> bool:
+        failure = self._failures.get((app, id))
+        return failure is not None and failure.rest_until > time.monotonic()
+
+    def _answer(self, life: Life, result: Life | Problem) -> None:
+        for waiter in self._waiting.pop(life.name, ()):
+            waiter(result)
+
+    # ---- what lives.py tells
+
+    def proxies(self) -> set[int]:
+        return {peer.number for peer in self.server.proxies}
+
+    def life_changed(self, life: Life) -> None:
+        if life.status is Status.RUNNING:
+            self._answer(life, life)
+            self.tell(life, "ready", " ".join(f"{phase}={ms:.1f}ms" for phase, ms in life.phases.items()))
+            metrics.observe_start(life.cause, life.phases)
+            for old in self.lives.of(life.app.name).values():
+                if old.successor == life.id:
+                    self._drain_replaced(old)
+        self.server.publish(_live(life))
+        self.rows.put(life.app.name, life.id, self._row(life))
+
+    def life_ended(self, life: Life, *, expected: bool) -> None:
+        app, id = life.app.name, life.id
+        self.server.publish(Gone(app, id, life.generation, life.problem))
+        if expected:
+            self._failures.pop((app, id), None)
+            self.tell(life, "stopped", life.draining.reason if life.draining else "")
+            others = [entry for entry in self._entries(app) if not entry.leaving and entry.id != id]
+            known = self._cache.app(app) or life.app
+            keep = len(others) < known.containers and (self._cache.has_spec(app) or not self._cache.revision)
+            self.rows.put(app, id, msgspec.structs.replace(_resting_row(self._row(life)), reason="") if keep else None)
+            waiters = self._waiting.pop(life.name, ())
+            for waiter in waiters:  # it was told to go while somebody waited for it
+                self.ensure(app, id, Cause.REQUEST, life.detail, waiter)
+        else:
+            self._failed(life)
+        self._want_reconcile(app)
+
+    def _failed(self, life: Life) -> None:
+        app, id, now = life.app.name, life.id, time.monotonic()
+        ran_s = now - life.running_since if life.running_since else 0.0
+        proven = ran_s >= reconcile.PROVEN_AFTER_S
+        failure = self._failures.setdefault((app, id), Failure(0, 0.0, ""))
+        # Whatever ran is started again at once, the first time: its clients are waiting.
+        failure.count = 1 if proven else failure.count + 1
+        rest_s = reconcile.backoff_s(failure.count, proven=proven or (ran_s > 0 and failure.count == 1))
+        failure.rest_until, failure.reason = now + rest_s, life.problem
+        status = Status.FAILED if rest_s else Status.REGISTERED
+        row = _resting_row(self._row(life))
+        self.rows.put(app, id, msgspec.structs.replace(row, status=status, reason=life.problem[:500]))
+        self.tell(life, "failed", life.problem)
+        metrics.FAILURES.labels("died" if ran_s else "start").inc()
+        self._answer(
+            life, Problem(Code.START_FAILED, f"app {app} did not start: {life.problem}", retry_after_s=max(1.0, rest_s))
+        )
+        self._something_lives.set()
+
+    def tell(self, life: Life, kind: str, message: str) -> None:
+        _log.info("%s %s: %s", life.name, kind, message)
+        row = EventRow(time.time(), kind, message, container=life.id, life=life.name)
+        self.history.record(life.app.name, row)
+
+    def _row(self, life: Life) -> ContainerRow:
+        return ContainerRow(
+            compute=self._settings.compute,
+            status=life.status,
+            generation=life.generation,
+            local_address=life.address,
+            cpu=_cpu_word(life.app),
+            memory=_memory_word(life.app),
+            image=life.handle.etc_image if life.handle else "",
+            started=life.started,
+            expires=life.expires,
+            reason=life.draining.reason if life.draining else str(life.cause),
+        )
+
+    # ---- as time goes by
+
+    async def _tick_forever(self) -> None:
+        """Sleeps for good while nothing lives and nothing rests."""
+        next_slow = 0.0
+        while True:
+            metrics.update(self.lives, self.rows.behind)
+            if not len(self.lives) and not self._failures and not self.lives.reserve_is_large(time.monotonic()):
+                self._something_lives.clear()
+                await self._something_lives.wait()
+            now = time.monotonic()
+            for app in {life.app.name for life in self.lives}:
+                self._tick(app, now)
+            self._tick_failures(now)
+            if now >= next_slow:
+                next_slow = now + 5.0
+                self.registration.update(codec.encode(self._compute_row()))
+                await self.lives.shrink_reserve(now)
+            await asyncio.sleep(TICK_S)
+
+    def _tick(self, app: str, now: float) -> None:
+        lives = list(self.lives.of(app).values())
+        for life in lives:
+            overdue_s = time.time() - life.expires
+            if life.draining:
+                if overdue_s >= life.app.spec.policy.drain_grace_s:
+                    self.lives.drain(life, life.draining.reason, cut_after_s=0.0)
+                self.lives.check_drained(life, now)
+        staying = [life for life in lives if not life.draining]
+        busy = any(life.in_flight or life.status is Status.STARTING for life in staying)
+        quiet_s = 0.0 if busy else now - max((life.quiet_since for life in staying), default=now)
+        for life in staying:
+            if life.status is Status.RUNNING:
+                self._decide_fate(life, quiet_s, now)
+
+    def _decide_fate(self, life: Life, quiet_s: float, now: float) -> None:
+        policy = life.app.spec.policy
+        overdue_s = time.time() - life.expires
+        match reconcile.fate(policy, quiet_s=quiet_s, overdue_s=overdue_s, successor=self._successor_status(life)):
+            case Fate.SLEEP:
+                if overdue_s < policy.drain_grace_s and self._is_used_directly(life):
+                    life.quiet_since = now - policy.idle_s + RECHECK_S
+                else:
+                    self.lives.drain(life, "idle" if overdue_s < 0 else "its lifespan is over")
+            case Fate.REPLACE:
+                self._replace(life, "its lifespan is over")
+            case Fate.END:
+                self._drain_replaced(life)
+            case Fate.LIVE:
+                pass
+
+    def _successor_status(self, life: Life) -> Status | None:
+        """None, too, once a successor has failed and rested: then another attempt is due."""
+        if not life.successor:
+            return None
+        successor = self.lives.get(life.app.name, life.successor)
+        if successor is None and not self._is_resting(life.app.name, life.successor):
+            app = self._cache.app(life.app.name) or life.app
+            successor = self._start(app, life.successor, Cause.LIFESPAN, "once more")
+        return successor.status if successor else Status.FAILED
+
+    def _drain_replaced(self, life: Life) -> None:
+        over = time.time() >= life.expires
+        left_s = max(0.0, life.expires + life.app.spec.policy.drain_grace_s - time.time()) if over else None
+        self.lives.drain(life, "its lifespan is over" if over else "its definition was changed", cut_after_s=left_s)
+
+    def _is_used_directly(self, life: Life) -> bool:
+        """Connected by somebody who is neither a proxy nor in the container itself. What it connects to (a database) and what a
+        proxy keeps open for later do not count."""
+        assert life.handle is not None
+        port, own = life.app.spec.port, life.handle.address
+        peers = [found for found in life.handle.wire.diag.established() if found.local_port == port]
+        foreign = [found for found in peers if found.remote != own and not found.remote.startswith("127.")]
+        from_host = [found for found in foreign if found.remote == self.lives.host_address]
+        if len(foreign) > len(from_host):
+            return True
+        return bool(from_host) and self._has_unknown_user(own, port)
+
+    def _has_unknown_user(self, address: str, port: int) -> bool:
+        def is_there(found: TcpSocket) -> bool:
+            return found.remote == address and found.remote_port == port
+
+        return any(
+            found.uid not in self.server.proxy_uids for found in self._host_diag.established() if is_there(found)
+        )
+
+    def _tick_failures(self, now: float) -> None:
+        for (app, id), failure in list(self._failures.items()):
+            if failure.rest_until <= now:
+                row = self.rows.of(app).get(id)
+                if row and row.status is Status.FAILED and self.lives.get(app, id) is None:
+                    self.rows.put(app, id, msgspec.structs.replace(row, status=Status.REGISTERED))
+                    self._want_reconcile(app)
+                if failure.rest_until + FAILURE_KEPT_S <= now:
+                    del self._failures[app, id]
+
+    def _compute_row(self) -> ComputeRow:
+        lives = list(self.lives)
+        return ComputeRow(
+            dispatcher=self._settings.webdispatcher_listen,
+            cores=float(os.cpu_count() or 1),
+            memory_bytes=psutil.virtual_memory().total,
+            cpu_committed=round(sum(life.app.cpu or 0.0 for life in lives), 2),
+            memory_committed_bytes=sum(life.app.memory_bytes or 0 for life in lives),
+            containers=len(lives),
+        )
+
+    # ---- what is said on the socket
+
+    def _said(self, peer: Peer, message: ToAgent) -> None:
+        match message:
+            case Attach():
+                for life in self.lives:
+                    peer.send(_live(life))
+                peer.send(Synced(self._settings.compute))
+            case Traffic(in_flight):
+                self._count(peer, in_flight)
+            case Ensure(id, app, container, _, cause, detail):
+                self.ensure(app, container, cause, detail, _answer_to(peer, id))
+            case Start(id, app, container):
+                self.ensure(app, container, Cause.MANUAL, "", _done_to(peer, id))
+            case Stop(id, app, container, now):
+                self._tasks.start(self._stop(peer, id, app, container, now=now), name=f"stop {app}")
+            case Enter(id, app, container):
+                self._open_door(peer, id, app, container)
+
+    def _left(self, peer: Peer) -> None:
+        now = time.monotonic()
+        for life in list(self.lives):
+            if life.counts.pop(peer.number, 0) and not life.in_flight:
+                life.quiet_since = now
+            self.lives.confirm(life, peer.number)
+
+    def _count(self, peer: Peer, in_flight: dict[str, int]) -> None:
+        for name, count in in_flight.items():
+            life = self.lives.by_name(name)
+            if life is None:
+                continue
+            if count:
+                life.counts[peer.number] = count
+            else:
+                life.counts.pop(peer.number, None)
+            # Told of a count, it was in use until now, whatever the count is.
+            life.quiet_since = time.monotonic()
+            self.lives.confirm(life, peer.number)
+
+    async def _stop(self, peer: Peer, id: int, app: str, container: str, *, now: bool) -> None:
+        lives = [life for life in self.lives.of(app).values() if not container or life.id == container]
+        for life in lives:
+            self.lives.drain(life, "stopped by hand", cut_after_s=0.0 if now else None)
+        for life in lives:
+            await life.ended.wait()
+        peer.send(Done(id, tuple(life.name for life in lives)))
+
+    def _open_door(self, peer: Peer, id: int, app: str, container: str) -> None:
+        lives = [life for life in self.lives.of(app).values() if not container or life.id == container]
+        life = next((life for life in lives if life.status is Status.RUNNING), None)
+        if life is None or life.handle is None or life.app.uid is None:
+            what = f"{app}/{container}" if container else app
+            hint = f"wake it first: fastcontainer start {app}"
+            peer.refuse(id, Problem(Code.UNKNOWN_CONTAINER, f"no container of {what} runs on this host", hint=hint))
+            return
+        cgroups = tuple(str(directory) for directory in life.handle.group.directories())
+        spec = life.app.spec
+        peer.send(Door(id, life.name, life.handle.pid, cgroups, life.app.uid, spec.workdir, dict(spec.env)))
+
+
+def _live(life: Life) -> Live:
+    return Live(life.app.name, life.id, life.generation, life.status, life.address, life.concurrency)
+
+
+def _answer_to(peer: Peer, id: int) -> Waiter:
+    def answer(result: Life | Problem) -> None:
+        if isinstance(result, Problem):
+            peer.refuse(id, result)
+        else:
+            peer.send(Answer(id, _live(result), result.phases))
+
+    return answer
+
+
+def _done_to(peer: Peer, id: int) -> Waiter:
+    def answer(result: Life | Problem) -> None:
+        if isinstance(result, Problem):
+            peer.refuse(id, result)
+        else:
+            peer.send(Done(id, (result.name,)))
+
+    return answer
+
+
+def _resting_row(row: ContainerRow) -> ContainerRow:
+    return msgspec.structs.replace(
+        row,
+        status=Status.REGISTERED,
+        address="",
+        local_address="",
+        cpu="",
+        memory="",
+        image="",
+        started=0.0,
+        expires=0.0,
+    )
+
+
+def _runs_differently(new: AppSpec, old: AppSpec) -> bool:
+    """Differs in what only a new process can take in; the policy is read anew at each decision."""
+    return msgspec.structs.replace(new, policy=old.policy) != old
+
+
+def _cpu_word(app: App) -> str:
+    return "" if app.cpu is None else units.format_cpu(app.cpu)
+
+
+def _memory_word(app: App) -> str:
+    return "" if app.memory_bytes is None else units.format_memory(app.memory_bytes)

@@ -1,0 +1,428 @@
+"""The lives on this Compute: started, followed, drained and stopped. Knows neither the CMDB nor the agent's socket.
+
+Everything that happens to a life is told to the `Listener` that owns this; what should happen is its owner's decision. Each step
+is in the journal before it is done, so that whoever comes after this process finds every container, half-made or not.
+"""
+
+import asyncio
+import datetime
+import logging
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from containerlib import process
+from containerlib.bootstrap import usr
+from containerlib.cgroups import Limits
+from containerlib.identity import Identity
+from containerlib.runtime import BindMount, Container, Runtime, StartFailed
+from dispatcher import units
+from dispatcher.compute import logs, reconcile, state
+from dispatcher.compute.journal import Journal, Record
+from dispatcher.compute.pool import Pool
+from dispatcher.compute.readiness import (
+    Finding,
+    ListenEvents,
+    Listening,
+    answers_health,
+    concurrency_of,
+    wait_until_listening,
+)
+from dispatcher.domain import App, Cause, Status, life_name
+from dispatcher.tasks import Tasks
+
+ACK_S = 2.0  # a proxy that does not confirm a drain within this is taken at its last word
+HEALTH_EVERY_S = 0.1
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Draining:
+    reason: str
+    awaited: set[int]  # proxies that have not yet confirmed that they send nothing more
+    ack_by: float
+    cut_at: float | None  # monotonic; None: what is in flight is never cut
+
+
+@dataclass(slots=True, eq=False)
+class Life:
+    app: App
+    id: str
+    generation: int
+    cause: Cause
+    detail: str
+    started: float  # Unix time
+    expires: float  # Unix time
+    quiet_since: float  # monotonic; meaningless while something is in flight
+    status: Status = Status.REGISTERED
+    handle: Container | None = None
+    concurrency: int = 32
+    counts: dict[int, int] = field(default_factory=dict)  # in flight, by proxy
+    draining: Draining | None = None
+    stopping: bool = False
+    successor: str = ""
+    log: logs.LifeLog | None = None
+    phases: dict[str, float] = field(default_factory=dict)
+    problem: str = ""  # why it failed
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    starting: asyncio.Task[None] | None = None
+    running_since: float = 0.0  # monotonic
+
+    @property
+    def name(self) -> str:
+        return life_name(self.app.name, self.id, self.generation)
+
+    @property
+    def address(self) -> str:
+        return f"{self.handle.address}:{self.app.spec.port}" if self.handle and self.status.is_alive() else ""
+
+    @property
+    def in_flight(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.draining is not None or bool(self.successor)
+
+    def move(self, event: state.Event) -> None:
+        self.status = state.after(self.status, event)
+
+    def record(self, *, gone: bool = False) -> Record:
+        handle = self.handle
+        assert handle is not None
+        return Record(
+            self.app, self.id, self.generation, self.status, self.cause, handle.slot, handle.pid, handle.start_time,
+            self.started, self.expires, self.concurrency, handle.etc_image, gone,
+        )  # fmt: skip
+
+
+class Listener(Protocol):
+    def proxies(self) -> set[int]:
+        """Who is attached now."""
+
+    def life_changed(self, life: Life) -> None: ...
+
+    def life_ended(self, life: Life, *, expected: bool) -> None: ...
+
+    def tell(self, life: Life, kind: str, message: str) -> None:
+        """For the app's history."""
+
+
+class Lives:
+    def __init__(
+        self,
+        runtime: Runtime,
+        pool: Pool,
+        events: ListenEvents,
+        journal: Journal,
+        log_dir: Path,
+        tasks: Tasks,
+        listener: Listener,
+    ) -> None:
+        self._runtime = runtime
+        self._pool = pool
+        self._events = events
+        self._journal = journal
+        self._log_dir = log_dir / "lives"
+        self._tasks = tasks
+        self._listener = listener
+        self._lives: dict[str, dict[str, Life]] = {}
+        self._nameservers = usr.nameservers()
+
+    def __iter__(self) -> Iterator[Life]:
+        return iter([life for lives in self._lives.values() for life in lives.values()])
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lives.values()))
+
+    def of(self, app: str) -> dict[str, Life]:
+        return self._lives.get(app, {})
+
+    def get(self, app: str, id: str) -> Life | None:
+        return self._lives.get(app, {}).get(id)
+
+    def by_name(self, name: str) -> Life | None:
+        app, _, rest = name.partition("/")
+        life = self.get(app, rest.partition(".")[0])
+        return life if life and life.name == name else None
+
+    @property
+    def host_address(self) -> str:
+        """As containers see this host."""
+        return self._runtime.network.addresses.host
+
+    def reserve_is_large(self, now: float) -> bool:
+        return self._pool.ready > self._pool.target(now)
+
+    async def shrink_reserve(self, now: float) -> None:
+        await self._pool.shrink(now)
+
+    # ---- starting
+
+    def start(self, app: App, id: str, generation: int, cause: Cause, detail: str = "") -> Life:
+        now = time.time()
+        expires = now + reconcile.lifespan_s(app.spec.policy, random.random())
+        life = Life(app, id, generation, cause, detail, now, expires, time.monotonic())
+        life.move(state.Event.START)
+        self._lives.setdefault(app.name, {})[id] = life
+        self._listener.life_changed(life)
+        life.starting = self._tasks.start(self._start(life), name=f"start {life.name}")
+        return life
+
+    async def _start(self, life: Life) -> None:
+        began = time.perf_counter()
+        try:
+            life.handle = await self._pool.take()
+            life.phases["queue"] = _ms_since(began)
+            self._journal.write(life.record())
+            life.phases |= await self._wake(life)
+            self._follow(life)
+            if life.status is Status.STARTING:
+                await self._await_readiness(life)
+        except (StartFailed, TimeoutError, OSError) as error:
+            life.problem = life.problem or str(error) or type(error).__name__
+            await self._start_failed(life)
+
+    async def _wake(self, life: Life) -> dict[str, float]:
+        app, handle = life.app, life.handle
+        assert handle is not None
+        spec = app.spec
+        if app.uid is None:
+            raise StartFailed(f"app {app.name} has no range of user ids yet (key apps/{app.name}/uid_base)")
+        identity = Identity(
+            hostname=app.name,
+            uid=app.uid,
+            command=spec.command,
+            workdir=spec.workdir,
+            env=dict(spec.env),
+            mounts=tuple(mount.target for mount in spec.mounts),
+            address=handle.address,
+            nameservers=self._nameservers,
+            init=spec.init,
+        )
+        mounts = tuple(BindMount(mount.source, mount.target, mount.readonly) for mount in spec.mounts)
+        limits = Limits(units.parse_cpu(spec.policy.boot_cpu), app.memory_bytes, spec.pids)
+        return await self._runtime.wake(handle, identity, mounts, limits)
+
+    def _follow(self, life: Life) -> None:
+        assert life.handle is not None
+        directory = self._log_dir / life.app.name
+        life.log = logs.LifeLog(directory, f"{life.id}.{life.generation}", life.handle.logs, _stamp)
+        life.log.follow()
+        asyncio.get_running_loop().add_reader(life.handle.pidfd, self._exited, life)
+
+    async def _await_readiness(self, life: Life) -> None:
+        """Cancelled when the life ends, or is told to go, while it starts."""
+        assert life.handle is not None
+        began = time.perf_counter()
+        policy, port = life.app.spec.policy, life.app.spec.port
+        left_s = policy.start_timeout_s - (time.time() - life.started)
+        finding = await wait_until_listening(life.handle.wire.diag, port, self._events, left_s)
+        if finding.listening is not Listening.YES:
+            raise StartFailed(_why_not_ready(finding, port, policy.start_timeout_s))
+        life.phases["listen"] = _ms_since(began)
+        if policy.health_path:
+            await self._await_health(life, policy.health_path)
+        life.concurrency = concurrency_of(finding.backlog, policy.concurrency)
+        self._now_running(life)
+
+    async def _await_health(self, life: Life, path: str) -> None:
+        assert life.handle is not None
+        began = time.perf_counter()
+        policy = life.app.spec.policy
+        while True:
+            left_s = policy.start_timeout_s - (time.time() - life.started)
+            try:
+                async with asyncio.timeout(left_s):
+                    if await answers_health(life.handle.address, life.app.spec.port, path, life.app.name):
+                        break
+            except TimeoutError:
+                message = f"it listens, but {path} did not answer below 500 within {policy.start_timeout_s:g} s"
+                raise StartFailed(message) from None
+            await asyncio.sleep(HEALTH_EVERY_S)
+        life.phases["health"] = _ms_since(began)
+
+    def _now_running(self, life: Life) -> None:
+        assert life.handle is not None
+        life.move(state.Event.LISTENING)
+        life.running_since = life.quiet_since = time.monotonic()
+        self._journal.write(life.record())
+        self._listener.life_changed(life)
+        # After whoever waits was told: until now it had boot_cpu.
+        life.handle.group.set_cpu(life.app.cpu)
+
+    async def _start_failed(self, life: Life) -> None:
+        if life.handle is None or life.log is None:  # never executed: nothing follows it
+            expected = life.status is Status.DRAINING
+            life.move(state.Event.EXITED if expected else state.Event.FAILED)
+            await self._bury(life, expected=expected)
+        elif life.status is Status.STARTING:
+            life.handle.signal(signal.SIGKILL)  # its end is noticed like any other
+
+    # ---- following
+
+    def _exited(self, life: Life) -> None:
+        assert life.handle is not None
+        asyncio.get_running_loop().remove_reader(life.handle.pidfd)
+        self._stop_waiting_for(life)
+        self._tasks.start(self._ended(life), name=f"end of {life.name}")
+
+    async def _ended(self, life: Life) -> None:
+        assert life.handle is not None
+        status = await self._runtime.exit_status(life.handle)
+        expected = life.status is Status.DRAINING
+        if life.log:
+            life.log.close()
+        if not expected:
+            life.problem = life.problem or self._why_ended(life, status)
+        was = life.status
+        life.move(state.Event.FAILED if was is Status.STARTING else state.Event.EXITED)
+        await self._bury(life, expected=expected)
+
+    def _why_ended(self, life: Life, status: int | None) -> str:
+        assert life.handle is not None
+        group = life.handle.group
+        if group.oom_kills():
+            limit = units.format_memory(life.app.memory_bytes) if life.app.memory_bytes else "the host's memory"
+            return f"it used more memory than its limit {limit}, and the kernel killed it"
+        reason = f"it {process.describe_status(status)}"
+        if group.pids_refused():
+            reason += f", after its limit of {life.app.spec.pids} processes was reached"
+        tail = "; ".join(life.log.tail) if life.log else ""
+        return f"{reason}; its last words: {tail}" if tail else reason
+
+    async def _bury(self, life: Life, *, expected: bool) -> None:
+        """The world is told first; tearing down takes milliseconds that nobody should wait for."""
+        lives = self._lives[life.app.name]
+        del lives[life.id]
+        if not lives:
+            del self._lives[life.app.name]
+        life.ended.set()
+        self._listener.life_ended(life, expected=expected)
+        if life.handle:
+            await self._runtime.destroy(life.handle)
+            self._journal.write(life.record(gone=True))
+        logs.trim(self._log_dir / life.app.name)
+
+    async def adopt(self, record: Record) -> bool:
+        """A life of the agent before this one. False: it ended meanwhile."""
+        handle = await self._runtime.adopt(record.slot, record.pid, record.start_time)
+        if handle is None:
+            return False
+        life = Life(
+            record.app, record.container, record.generation, record.cause, "", record.started, record.expires, time.monotonic(),
+            record.status, handle, record.concurrency, running_since=time.monotonic(),
+        )  # fmt: skip
+        self._lives.setdefault(life.app.name, {})[life.id] = life
+        self._follow(life)
+        self._listener.life_changed(life)
+        if life.status is Status.STARTING:
+            life.starting = self._tasks.start(self._go_on_starting(life), name=f"start {life.name}")
+        elif life.status is Status.DRAINING:
+            self._begin_draining(life, "drained by a former agent", None)
+        return True
+
+    async def _go_on_starting(self, life: Life) -> None:
+        try:
+            await self._await_readiness(life)
+        except (StartFailed, TimeoutError, OSError) as error:
+            life.problem = str(error)
+            await self._start_failed(life)
+
+    # ---- ending
+
+    def drain(self, life: Life, reason: str, cut_after_s: float | None = None) -> None:
+        """State first, then traffic stops, then what is in flight ends, then the process is told to stop. Drained twice, the
+        earlier end counts."""
+        cut_at = None if cut_after_s is None else time.monotonic() + cut_after_s
+        if life.draining:
+            if cut_at is not None and (life.draining.cut_at is None or cut_at < life.draining.cut_at):
+                life.draining.cut_at = cut_at
+                self.check_drained(life, time.monotonic())
+            return
+        life.move(state.Event.DRAIN)
+        if life.handle:
+            self._journal.write(life.record())
+        self._listener.tell(life, "draining", reason)
+        self._begin_draining(life, reason, cut_at)
+
+    def _begin_draining(self, life: Life, reason: str, cut_at: float | None) -> None:
+        life.draining = Draining(reason, self._listener.proxies(), time.monotonic() + ACK_S, cut_at)
+        if life.log:
+            self._stop_waiting_for(life)
+        self._listener.life_changed(life)
+        self.check_drained(life, time.monotonic())
+
+    def _stop_waiting_for(self, life: Life) -> None:
+        """Of a life that was executed: what leads there is never cut short."""
+        if life.starting:
+            life.starting.cancel()
+
+    def confirm(self, life: Life, proxy: int) -> None:
+        if life.draining:
+            life.draining.awaited.discard(proxy)
+            self.check_drained(life, time.monotonic())
+
+    def check_drained(self, life: Life, now: float) -> None:
+        draining = life.draining
+        if draining is None or life.stopping:
+            return
+        cut = draining.cut_at is not None and now >= draining.cut_at
+        if cut and life.in_flight:
+            self._listener.tell(life, "cut", f"{life.in_flight} requests in flight were cut: {draining.reason}")
+        if cut or ((not draining.awaited or now >= draining.ack_by) and not life.in_flight):
+            life.stopping = True
+            self._tasks.start(self._stop(life), name=f"stop {life.name}")
+
+    async def _stop(self, life: Life) -> None:
+        if life.handle is None or life.log is None:
+            # Told to go before it was executed: the start, which must not be left half-done, ends first.
+            if life.starting:
+                await asyncio.wait([life.starting])
+            if life.ended.is_set():
+                return
+        assert life.handle is not None
+        pointless = process.stop_is_pointless(life.handle.pid, init=life.app.spec.init)
+        life.handle.signal(signal.SIGKILL if pointless else signal.SIGTERM)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(life.app.spec.policy.stop_grace_s):
+                await life.ended.wait()
+        if not life.ended.is_set():
+            life.handle.signal(signal.SIGKILL)
+
+    # ---- what changes while it runs
+
+    def resize(self, life: Life, app: App) -> None:
+        """Raises OSError where the kernel refuses (a memory limit below what is in use)."""
+        before, life.app = life.app, app
+        if life.handle is None:
+            return
+        if app.cpu != before.cpu and life.status is not Status.STARTING:
+            life.handle.group.set_cpu(app.cpu)
+        if app.memory_bytes != before.memory_bytes:
+            life.handle.group.set_memory(app.memory_bytes)
+        self._journal.write(life.record())
+
+
+def _why_not_ready(finding: Finding, port: int, timeout_s: float) -> str:
+    match finding.listening:
+        case Listening.LOOPBACK_ONLY:
+            return f"it listens on port {port} of 127.0.0.1 only; it must listen on 0.0.0.0"
+        case Listening.OTHER_PORT:
+            ports = ", ".join(map(str, finding.ports))
+            return f"it listens on port {ports}, not on port {port} (the app's `port`)"
+        case _:
+            return f"it did not listen on port {port} within {timeout_s:g} s"
+
+
+def _ms_since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000
+
+
+def _stamp() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

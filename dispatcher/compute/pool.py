@@ -1,0 +1,107 @@
+"""Blanks in reserve, so that nobody waits for a namespace, a link or a cgroup.
+
+The reserve is the floor, or as many as were taken in the last minute if that is more (up to CEILING): what woke together
+yesterday's burst finds its blanks ready for the next.
+"""
+
+import asyncio
+import logging
+import select
+import time
+from collections import deque
+
+from containerlib.runtime import Container, Runtime, StartFailed
+from dispatcher.tasks import Tasks
+
+CEILING = 32
+DEMAND_WINDOW_S = 60.0
+RETRY_S = 0.2
+_log = logging.getLogger(__name__)
+
+
+class Pool:
+    def __init__(self, runtime: Runtime, floor: int, tasks: Tasks) -> None:
+        self._runtime = runtime
+        self._floor = floor
+        self._ready: deque[Container] = deque()
+        self._waiting: deque[asyncio.Future[Container]] = deque()
+        self._taken: deque[float] = deque()
+        self._short = asyncio.Event()
+        self._tasks = tasks
+        self.made = 0
+
+    @property
+    def ready(self) -> int:
+        return len(self._ready)
+
+    def start(self) -> None:
+        self._short.set()
+        self._tasks.start(self._refill(), name="blanks")
+
+    def target(self, now: float) -> int:
+        while self._taken and self._taken[0] < now - DEMAND_WINDOW_S:
+            self._taken.popleft()
+        return max(self._floor, min(CEILING, len(self._taken)))
+
+    async def take(self) -> Container:
+        self._taken.append(time.monotonic())
+        self._short.set()
+        while self._ready:
+            blank = self._ready.popleft()
+            if _is_alive(blank):
+                return blank
+            await self._runtime.destroy(blank)
+        future: asyncio.Future[Container] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self._ready.append(future.result())
+            raise
+
+    async def discard_stale(self, etc_image: str) -> None:
+        """Blanks that carry an older /etc."""
+        stale = [blank for blank in self._ready if blank.etc_image != etc_image]
+        for blank in stale:
+            self._ready.remove(blank)
+            await self._runtime.destroy(blank)
+        if stale:
+            self._short.set()
+
+    async def shrink(self, now: float) -> None:
+        """To what recent demand asks for."""
+        while len(self._ready) > self.target(now):
+            await self._runtime.destroy(self._ready.popleft())
+
+    async def close(self) -> None:
+        while self._ready:
+            await self._runtime.destroy(self._ready.popleft())
+
+    async def _refill(self) -> None:
+        while True:
+            await self._short.wait()
+            self._short.clear()
+            while self._waiting or len(self._ready) < self.target(time.monotonic()):
+                try:
+                    blank = await self._runtime.make_blank()
+                except (OSError, StartFailed, TimeoutError) as error:
+                    _log.warning("no blank could be made: %s", error or type(error).__name__)
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                self.made += 1
+                self._hand_over(blank)
+
+    def _hand_over(self, blank: Container) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(blank)
+                return
+        self._ready.append(blank)
+
+
+def _is_alive(blank: Container) -> bool:
+    poll = select.poll()
+    poll.register(blank.pidfd, select.POLLIN)
+    return not poll.poll(0)
