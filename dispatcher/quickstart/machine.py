@@ -10,6 +10,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from dispatcher.quickstart import cgroup
 from dispatcher.quickstart.programs import (
     ETCD_USER,
     config_path,
@@ -95,12 +96,18 @@ def prepare(settings: Settings, venv_bin: Path) -> Path:
     key = Path(settings.route_key_path)
     if not key.exists():
         _write(key, secrets.token_bytes(ROUTE_KEY_BYTES), 0o640, proxy.pw_gid)
+    _write(started_in(settings), cgroup.own_groups().encode(), 0o600, 0)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     open_files_max = OPEN_FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_WANTED)
     config = control_socket(settings).parent / "supervisord.conf"
     text = supervisor_text(settings, programs(settings, venv_bin), venv_bin, open_files_max)
     _write(config, text.encode(), 0o600, 0)
     return config
+
+
+def started_in(settings: Settings) -> Path:
+    """The file that keeps the control groups of the process manager."""
+    return control_socket(settings).parent / "cgroup"
 
 
 def _directory(path: Path, mode: int, uid: int, gid: int) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dispatcher.quickstart import machine, samples
+from dispatcher.quickstart import cgroup, machine, samples
 from dispatcher.quickstart.control import Manager, end, strays, wait_until_serving
 from dispatcher.quickstart.programs import config_path
 from dispatcher.settings import Settings, load
@@ -141,6 +141,8 @@ def _stop(settings: Settings, *, purge: bool) -> bool:
         end(left)
     if config_path(settings).exists():
         say("removing containers, interfaces and cgroups")
+        if machine.started_in(settings).exists():
+            cgroup.join(machine.started_in(settings).read_text())
         clean = subprocess.run([str(_venv_bin() / "fastcontainer"), "agent", "--clean"], env=_environment(settings))
         if clean.returncode != 0:
             say(f"`fastcontainer agent --clean` failed; {settings.run_dir} is kept for the next ./quickstart down")

@@ -15,6 +15,7 @@ SAMPLE_APPS: dict[str, tuple[str, ...]] = {
         f"--mount={SAMPLES}/hello:/srv/hello:ro",
         "--cpu=50%",
         "--memory=128M",
+        "--idle=30s",
     ),
     "php": (
         "--domain=php.localhost",
@@ -22,19 +23,27 @@ SAMPLE_APPS: dict[str, tuple[str, ...]] = {
         f"--mount={SAMPLES}/php:/srv/php:ro",
         "--cpu=100%",
         "--memory=512M",
+        "--idle=30s",
     ),
 }
 
 
 def create_missing(venv_bin: Path, environment: dict[str, str]) -> list[str]:
     """Names of those that it made. Raises RuntimeError with what the command line said."""
+
+    def ask(*words: str) -> subprocess.CompletedProcess[str]:
+        command = (str(venv_bin / "fastcontainer"), "app", *words)
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
     made = []
     for name, arguments in SAMPLE_APPS.items():
-        command = (str(venv_bin / "fastcontainer"), "app", "create", name, *arguments)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        done = ask("create", name, *arguments)
         if done.returncode == EXIT_CODE[Code.EXISTS]:
-            continue
+            # The checkout may have moved since; anything else is as its owner wants it.
+            mount = next(word for word in arguments if word.startswith("--mount="))
+            done = ask("edit", name, mount)
+        else:
+            made.append(name)
         if done.returncode != 0:
             raise RuntimeError(f"the sample site {name} could not be created: {(done.stderr or done.stdout).strip()}")
-        made.append(name)
     return made

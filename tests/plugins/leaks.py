@@ -65,8 +65,21 @@ def network() -> Things:
     return frozenset(namespaces | {f"link {path.name}" for path in Path("/sys/class/net").iterdir()})
 
 
+SYSTEMDS_OWN = re.compile(r".*\.(service|scope|slice|socket|mount|swap)")
+
+
 def cgroups() -> Things:
-    return frozenset(f"cgroup {directory}" for directory, _, _ in os.walk("/sys/fs/cgroup"))
+    """Below the groups of this process, and at the top of cgroup v2 what systemd did not make."""
+    tops = [Path("/sys/fs/cgroup")] if Path("/sys/fs/cgroup/cgroup.controllers").exists() else []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        tops += [Path("/sys/fs/cgroup", name, path.lstrip("/")) for name in controllers.split(",") if "=" not in name]
+    found = set()
+    for top in tops:
+        for directory, below, _ in os.walk(top):
+            found.add(f"cgroup {directory}")
+            below[:] = [name for name in below if not SYSTEMDS_OWN.fullmatch(name)]
+    return frozenset(found)
 
 
 CHECKS: tuple[Callable[[], Things], ...] = (open_files, children)

@@ -13,17 +13,22 @@ from dispatcher.quickstart.control import accepts
 from dispatcher.quickstart.samples import SAMPLE_APPS, SAMPLES, create_missing
 
 
-def command_line(directory: Path, exit_code: int) -> Path:
+def command_line(directory: Path, create_exit_code: int) -> Path:
     script = directory / "fastcontainer"
-    script.write_text(f'#!/bin/sh\necho "$@" >> {directory}/calls\necho "no such luck" >&2\nexit {exit_code}\n')
+    exits = f'[ "$2" = edit ] || {{ echo "no such luck" >&2; exit {create_exit_code}; }}'
+    script.write_text(f'#!/bin/sh\necho "$*" >> {directory}/calls\n{exits}\n')
     script.chmod(0o755)
     return directory
 
 
-@pytest.mark.parametrize(("exit_code", "made"), [(0, list(SAMPLE_APPS)), (4, [])])
-def test_sites_that_exist_are_left_alone(tmp_path: Path, exit_code: int, made: list[str]) -> None:
-    assert create_missing(command_line(tmp_path, exit_code), {}) == made
-    assert len((tmp_path / "calls").read_text().splitlines()) == len(SAMPLE_APPS)
+def test_missing_sites_are_made(tmp_path: Path) -> None:
+    assert create_missing(command_line(tmp_path, 0), {}) == list(SAMPLE_APPS)
+
+
+def test_sites_that_exist_keep_everything_but_the_place_of_the_checkout(tmp_path: Path) -> None:
+    assert create_missing(command_line(tmp_path, 4), {}) == []
+    edits = [line for line in (tmp_path / "calls").read_text().splitlines() if " edit " in f" {line} "]
+    assert edits == [f"app edit {name} --mount={SAMPLES}/{name}:/srv/{name}:ro" for name in SAMPLE_APPS]
 
 
 def test_a_refusal_is_passed_on(tmp_path: Path) -> None:
