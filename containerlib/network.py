@@ -102,7 +102,7 @@ class Network:
                 raise
 
     def connect(self, slot: int, pid: int) -> Wire:
-        """Wires the network namespace of process `pid`; half-made links go again if anything fails."""
+        """Wires the network namespace of process `pid`; half-made links go again if anything fails, with an OSError."""
         namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         name = self.addresses.link(slot)
         try:
@@ -113,8 +113,10 @@ class Network:
             with inner:
                 self._configure_inside(inner, slot)
             return Wire(slot, self._configure_host(name, slot), self.addresses.of(slot), diag)
-        except BaseException:
+        except BaseException as error:
             self.disconnect_name(name)
+            if isinstance(error, NetlinkError):
+                raise OSError(error.code, f"link {name}: {error}") from error
             raise
         finally:
             os.close(namespace)

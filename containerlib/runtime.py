@@ -194,8 +194,8 @@ class Runtime:
         wire: Wire | None = None
         try:
             await self._blocking(group.enter, pid)
+            await _expect_ready(control)  # before it says so, its network namespace may still be the host's
             wire = await self._blocking(self.network.connect, slot, pid)
-            await _expect_ready(control)
         except BaseException:
             control.close()
             for fd in (*readers, pidfd):

@@ -208,6 +208,7 @@ class Agent:
                     self.rows.put(app.name, step.id, None)
             case Step.DRAIN:
                 if life := self.lives.get(app.name, step.id):
+                    life.leaving = True
                     self.lives.drain(life, "fewer containers are wanted")
             case Step.START:
                 if mine and self.lives.get(app.name, step.id) is None:
@@ -238,6 +239,7 @@ class Agent:
 
     def _remove(self, app: str) -> None:
         for life in list(self.lives.of(app).values()):
+            life.leaving = True
             self.lives.drain(life, "its app was removed")
         for id, row in self.rows.of(app).items():
             if row.compute == self._settings.compute and self.lives.get(app, id) is None:
@@ -297,6 +299,8 @@ class Agent:
             raise Problem(Code.BACKING_OFF, f"app {app_name} failed: {failure.reason}", retry_after_s=wait_s)
         if not able and not resting:
             able = [reconcile.next_id(rows)]  # all drain, or nobody has registered one yet
+            for life in self.lives.of(app_name).values():
+                life.leaving = True
             self.rows.put(app_name, able[0], ContainerRow(self._settings.compute))
         able = able or mine
         return self._start(app, id if id in able else able[0], cause, detail)
@@ -331,10 +335,8 @@ class Agent:
         if expected:
             self._failures.pop((app, id), None)
             self.tell(life, "stopped", life.draining.reason if life.draining else "")
-            others = [entry for entry in self._entries(app) if not entry.leaving and entry.id != id]
-            known = self._cache.app(app) or life.app
-            keep = len(others) < known.containers and (self._cache.has_spec(app) or not self._cache.revision)
-            self.rows.put(app, id, msgspec.structs.replace(_resting_row(self._row(life)), reason="") if keep else None)
+            row = msgspec.structs.replace(_resting_row(self._row(life)), reason="")
+            self.rows.put(app, id, None if life.is_leaving else row)
             waiters = self._waiting.pop(life.name, ())
             for waiter in waiters:  # it was told to go while somebody waited for it
                 self.ensure(app, id, Cause.REQUEST, life.detail, waiter)

@@ -66,6 +66,7 @@ class Life:
     draining: Draining | None = None
     stopping: bool = False
     successor: str = ""
+    leaving: bool = False  # its row goes with it: it is not counted
     log: logs.LifeLog | None = None
     phases: dict[str, float] = field(default_factory=dict)
     problem: str = ""  # why it failed
@@ -87,7 +88,7 @@ class Life:
 
     @property
     def is_leaving(self) -> bool:
-        return self.draining is not None or bool(self.successor)
+        return self.leaving or bool(self.successor)
 
     def move(self, event: state.Event) -> None:
         self.status = state.after(self.status, event)

@@ -18,7 +18,7 @@ PROVEN_AFTER_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One container as it counts: `leaving` marks one that drains or whose successor is on its way."""
+    """One container as it counts: `leaving` marks one whose row will go, its successor being on its way or not needed."""
 
     id: str
     status: Status
@@ -43,9 +43,14 @@ def next_id(ids: Iterable[str]) -> str:
     return str(max((int(word) for word in ids if word.isdigit()), default=0) + 1)
 
 
-# Who goes first when there are too many: what does not work, then what sleeps, then of those that run the oldest, which is
-# also the one whose successor a former agent may have started.
-_GOING_ORDER = {Status.FAILED: 0, Status.REGISTERED: 1, Status.STARTING: 2, Status.RUNNING: 3, Status.DRAINING: 4}
+# Who goes first when there are too many: what goes anyway, what does not work, what sleeps; then of those that run the oldest,
+# which is also the one whose successor a former agent may have started.
+_GOING_ORDER = {
+    status: number
+    for number, status in enumerate(
+        (Status.DRAINING, Status.FAILED, Status.REGISTERED, Status.STARTING, Status.RUNNING)
+    )
+}
 
 
 def count_steps(wanted: int, entries: Sequence[Entry], *, awake: bool) -> tuple[CountStep, ...]:
