@@ -1,0 +1,63 @@
+"""A mitmproxy of only what a proxy of ours needs: no console, no scripts, no TLS. Half the cost of mitmdump."""
+
+import asyncio
+import logging
+import signal
+
+from mitmproxy import options
+from mitmproxy.addons import core, errorcheck, proxyserver
+from mitmproxy.master import Master
+
+from addons.proxybase import Proxy
+from dispatcher.tasks import Tasks
+
+DRAIN_S_MAX = 10.0  # what is under way may take so long when we are told to stop
+
+
+class NextLayer:
+    """The proxy's own hook chooses the layers; mitmproxy warns when nobody is called so."""
+
+    name = "nextlayer"
+
+
+class Lean:
+    """To be made in the event loop that it runs in."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.master = Master(options.Options(), event_loop=asyncio.get_running_loop())
+        self.server = proxyserver.Proxyserver()  # type: ignore[no-untyped-call]
+        self._tasks = Tasks()
+        self.master.addons.add(core.Core(), self.server, proxy, NextLayer())  # type: ignore[no-untyped-call]
+
+    async def serve(self) -> None:
+        """Returns after `stop`."""
+        self.master.addons.add(errorcheck.ErrorCheck(repeat_errors_on_stderr=True))  # type: ignore[no-untyped-call]
+        await self.master.run()
+
+    def stop_soon(self) -> None:
+        self._tasks.start(self.stop(), name="stop")
+
+    async def stop(self) -> None:
+        """Take no more connections, let what is under way end, and leave."""
+        for instance in self.server.servers:
+            await instance.stop()
+        try:
+            async with asyncio.timeout(DRAIN_S_MAX):
+                await self.proxy.idle()
+        except TimeoutError:
+            logging.getLogger(__name__).warning("%d requests are cut", len(self.proxy.register))
+        await self.proxy.close()
+        self.master.shutdown()  # type: ignore[no-untyped-call]
+
+
+async def _main(proxy: Proxy) -> None:
+    lean = Lean(proxy)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, lean.stop_soon)
+    await lean.serve()
+
+
+def run(proxy: Proxy) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(_main(proxy))

@@ -1,0 +1,188 @@
+"""What the proxies count: requests in flight (told to the agent), metrics for Prometheus, the access log."""
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_log = logging.getLogger(__name__)
+
+TRAFFIC_EVERY_S = 1.0  # between two reports of a count that stays above zero
+LOG_EVERY_S = 0.2  # lines are kept back so long, so that many go out with one write
+APPS_MAX = 500  # that metrics are kept of: those with the latest requests
+WAKE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+RESPONSE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+PHASES_MAX = 20  # names of phases come from the agent; more than these would be a fault of it
+
+
+class InFlight:
+    """Requests in flight by Backend.key. Those of lives here are reported: at once when a count leaves zero or returns to it."""
+
+    def __init__(self, report: Callable[[dict[str, int]], None]) -> None:
+        self.counts: dict[str, int] = {}
+        self._report = report
+        self._changed: set[str] = set()
+        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+        self._at_once = False
+
+    def of(self, life: str) -> int:
+        return self.counts.get(life, 0)
+
+    def lives(self) -> dict[str, int]:
+        return {key: count for key, count in self.counts.items() if _is_life(key)}
+
+    def up(self, key: str) -> None:
+        count = self.counts[key] = self.counts.get(key, 0) + 1
+        self._note(key, crossed=count == 1)
+
+    def down(self, key: str) -> None:
+        count = self.counts[key] - 1
+        if count:
+            self.counts[key] = count
+        else:
+            del self.counts[key]
+        self._note(key, crossed=not count)
+
+    def _note(self, key: str, *, crossed: bool) -> None:
+        if not _is_life(key):
+            return
+        self._changed.add(key)
+        if crossed and not self._at_once:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._at_once = True
+            self._timer = asyncio.get_running_loop().call_soon(self._flush)
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TRAFFIC_EVERY_S, self._flush)
+
+    def _flush(self) -> None:
+        self._timer, self._at_once = None, False
+        report = {life: self.counts.get(life, 0) for life in self._changed}
+        self._changed.clear()
+        self._report(report)
+
+
+def _is_life(key: str) -> bool:
+    return "@" not in key
+
+
+class Metrics(Collector):
+    """Series of an app exist while it is among the APPS_MAX that had a request latest."""
+
+    def __init__(self, role: str, gauges: Callable[[], Mapping[str, float]]) -> None:
+        self.registry = CollectorRegistry()
+        self._prefix = f"fastcontainer_{role}"
+        self._gauges = gauges
+        self._apps: OrderedDict[str, dict[str, int]] = OrderedDict()
+        self._phases: set[str] = set()
+        self._wake = Histogram(
+            f"{self._prefix}_wake_seconds", "Phases of starts that requests waited for; `held` is the whole wait",
+            ["phase"], buckets=WAKE_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self._response = Histogram(
+            f"{self._prefix}_response_seconds", "From dialling a container to its response headers",
+            buckets=RESPONSE_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self.registry.register(self)
+
+    def request(self, app: str, outcome: str) -> None:
+        outcomes = self._apps.get(app)
+        if outcomes is None:
+            outcomes = self._apps[app] = {}
+            if len(self._apps) > APPS_MAX:
+                self._apps.popitem(last=False)
+        else:
+            self._apps.move_to_end(app)
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+    def response(self, seconds: float) -> None:
+        self._response.observe(seconds)
+
+    def wake(self, held_s: float, phases: Mapping[str, float]) -> None:
+        self._wake.labels("held").observe(held_s)
+        for phase, milliseconds in phases.items():
+            if phase in self._phases or len(self._phases) < PHASES_MAX:
+                self._phases.add(phase)
+                self._wake.labels(phase).observe(milliseconds / 1000)
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            f"{self._prefix}_requests", "Requests by app and outcome", labels=["app", "outcome"]
+        )
+        # Another thread collects: copies, made in one step each.
+        for app, outcomes in list(self._apps.items()):
+            for outcome, count in list(outcomes.items()):
+                requests.add_metric([app, outcome], count)
+        yield requests
+        for name, value in self._gauges().items():
+            yield GaugeMetricFamily(f"{self._prefix}_{name}", name.replace("_", " "), value=value)
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+
+class AccessLog:
+    """One JSON line for each request. `reopen` after the file was moved; a file that is gone from its place is noticed too."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._file: int | None = None
+        self._complained = False
+
+    def write(self, fields: Mapping[str, Any]) -> None:
+        self._lines.append(json.dumps(fields, ensure_ascii=True, separators=(",", ":")))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOG_EVERY_S, self.flush)
+
+    def flush(self) -> None:
+        self._timer = None
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        try:
+            if self._file is None or self._moved(self._file):
+                self.reopen()
+            assert self._file is not None
+            os.write(self._file, ("\n".join(lines) + "\n").encode())
+            self._complained = False
+        except OSError as error:
+            if not self._complained:
+                _log.warning("access log: %s", error)
+                self._complained = True
+
+    def _moved(self, file: int) -> bool:
+        try:
+            here = self._path.stat()
+        except FileNotFoundError:
+            return True
+        return not os.path.samestat(os.fstat(file), here)
+
+    def reopen(self) -> None:
+        self.close_file()
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def close_file(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.flush()
+        self.close_file()
+
+
+def timestamp(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"

@@ -1,0 +1,351 @@
+"""What both proxies are: a mitmproxy addon that holds a request in `requestheaders` until there is a container for it."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from mitmproxy import addonmanager, ctx, http, tcp
+from mitmproxy.connection import Client
+from mitmproxy.proxy import events, layer
+from mitmproxy.proxy.layers import modes
+from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+from prometheus_client import start_http_server
+
+from addons import headers, signing, streams
+from addons.connections import IDLE_S_MAX
+from addons.exchange import Exchange, Register
+from addons.holding import ClientLeft, Holding
+from addons.measuring import AccessLog, InFlight, Metrics
+from addons.view import LocalView
+from dispatcher import settings as settings_module
+from dispatcher.cmdb.cache import CMCache
+from dispatcher.cmdb.client import EtcdStore
+from dispatcher.cmdb.store import Store
+from dispatcher.compute.link import AgentLink
+from dispatcher.compute.protocol import Gone, Live
+from dispatcher.domain import App
+from dispatcher.problems import Code, Problem
+from dispatcher.settings import Settings, host_port
+from dispatcher.tasks import Tasks
+
+_log = logging.getLogger(__name__)
+
+PLACEHOLDER = "http://127.0.0.1:9"  # the mode wants a backend; ours is chosen for each request
+SWEEP_EVERY_S = 1.0
+NEVER_S = 10 * 365 * 86400  # mitmproxy's inactivity limit would cut silent WebSockets; ours are finer (connections.py)
+KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 60, 15, 4  # finds clients that went without a word
+
+
+class PatientHandler(ProxyConnectionHandler):
+    """mitmproxy reads a request's body as fast as it comes, also while the request is held; this one can stop reading."""
+
+    may_read: asyncio.Event
+
+    async def drain_writers(self) -> None:
+        await super().drain_writers()  # type: ignore[no-untyped-call]
+        await self.may_read.wait()
+
+
+class Clients:
+    """The clients' connections: their time limits, and the way to say something to their layers."""
+
+    def __init__(self) -> None:
+        self.layers: dict[str, streams.Layer | None] = {}
+        self._since: dict[str, float] = {}
+        self._tasks = Tasks()
+
+    def connected(self, client: Client) -> None:
+        self.layers[client.id] = None
+        self._since[client.id] = time.monotonic()
+        handler = _handlers()[client.id]
+        handler.__class__ = PatientHandler
+        assert isinstance(handler, PatientHandler)
+        handler.may_read = asyncio.Event()
+        handler.may_read.set()
+        writer = handler.transports[client].writer
+        if isinstance(writer, asyncio.StreamWriter):
+            _keep_alive(writer.get_extra_info("socket"))
+
+    def disconnected(self, client: Client) -> None:
+        self.layers.pop(client.id, None)
+        self._since.pop(client.id, None)
+
+    def send(self, client: str, event: events.Event) -> None:
+        if (handler := _handlers().get(client)) is not None:
+            self._tasks.start(handler.server_event(event), name="deadline")
+
+    def stop_dialling(self, client: str) -> bool:
+        """Cancels a connection attempt, which the stream then takes for a failed one."""
+        handler = _handlers().get(client)
+        if handler is None:
+            return False
+        attempts = [io for io in handler.transports.values() if io.writer is None and io.handler is not None]
+        for attempt in attempts:
+            assert attempt.handler is not None
+            attempt.handler.cancel()
+        return bool(attempts)
+
+    def read(self, client: str, go_on: bool) -> None:
+        handler = _handlers().get(client)
+        if isinstance(handler, PatientHandler):
+            if go_on:
+                handler.may_read.set()
+            else:
+                handler.may_read.clear()
+
+    async def sweep(self) -> None:
+        """Ends connections whose client takes too long. One task for all: a timer for each would cost more than the requests."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            now = time.monotonic()
+            for client, top in list(self.layers.items()):
+                if top is not None:
+                    if top.front.overdue(now):
+                        self.send(client, streams.ClientOverdue())
+                elif now - self._since[client] > IDLE_S_MAX and (handler := _handlers().get(client)):
+                    self._tasks.start(handler.on_timeout(), name="idle client")
+
+    async def close(self) -> None:
+        await self._tasks.close()
+
+
+def _handlers() -> dict[tuple[object, ...] | str, ProxyConnectionHandler]:
+    found: dict[tuple[object, ...] | str, ProxyConnectionHandler] = ctx.master.addons.get("proxyserver").connections  # type: ignore[no-untyped-call]
+    return found
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_EVERY_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+
+
+class Proxy:
+    """Subclasses say which container a request is for (`admit`)."""
+
+    role: str
+
+    def __init__(
+        self, settings: Settings | None = None, *, open_store: Callable[[Settings], Store] = EtcdStore
+    ) -> None:
+        self.settings = settings or settings_module.load()
+        self._open_store = open_store
+        self._running = False
+        self._key: bytes | None = None
+
+    # Configuration of mitmproxy
+
+    @property
+    def listen(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def metrics_listen(self) -> str:
+        raise NotImplementedError
+
+    def load(self, loader: addonmanager.Loader) -> None:
+        self._set_options()
+
+    def _set_options(self) -> None:
+        wanted = {
+            "mode": [f"reverse:{PLACEHOLDER}@{self.listen}"],
+            "connection_strategy": "lazy",
+            "keep_host_header": True,
+            "tcp_timeout": NEVER_S,
+            "flow_detail": 0,
+            "termlog_verbosity": "warn",
+        }
+        ctx.options.update(**{k: v for k, v in wanted.items() if k in ctx.options})  # type: ignore[no-untyped-call]
+
+    def running(self) -> None:
+        if self._running:
+            return
+        self._running = True
+        # mitmdump has told its server the mode before this script was loaded; saying it again restarts it in ours.
+        self._set_options()
+        self._open()
+
+    def _open(self) -> None:
+        rng = random.Random()
+        self.tasks = Tasks()
+        self.clients = Clients()
+        self.store = self._open_store(self.settings)
+        self.cache = CMCache(self.store)
+        self.in_flight = InFlight(self._report_traffic)
+        self.link = AgentLink(
+            self.settings.agent_socket,
+            self.role,
+            in_flight=self.in_flight.of,
+            lives_in_use=self.in_flight.lives,
+            changed=self._containers_changed,
+        )
+        self.view = self._make_view()
+        self.holding = Holding(
+            self.view,
+            held_max=self.settings.held_max,
+            in_flight=self.in_flight.counts,
+            rng=rng,
+            clock=time.monotonic,
+        )
+        self.metrics = Metrics(self.role, self._gauges)
+        self.access_log = AccessLog(f"{self.settings.log_dir}/access-{self.role}.log")
+        self.register = Register(
+            self.clients,
+            self.holding,
+            self.in_flight,
+            self.metrics,
+            self.access_log,
+            new_id=lambda: f"{rng.getrandbits(64):016x}",
+        )
+        self._trusted = headers.networks(self.settings.trusted_proxies)
+        self.loaded = asyncio.Event()
+        self.link.start()
+        self.tasks.start(self._load_cache(), name="load cmcache")
+        self.tasks.start(self.clients.sweep(), name="sweep clients")
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.access_log.reopen)
+        host, port = host_port(self.metrics_listen)
+        self._metrics_server, _ = start_http_server(port, host, registry=self.metrics.registry)
+
+    def done(self) -> None:
+        """mitmproxy stops its loop right after this; what is still open ends with the process."""
+        if self._running:
+            self.access_log.close()
+            self._metrics_server.shutdown()
+            self._metrics_server.server_close()
+
+    async def idle(self) -> None:
+        """Returns when no request is under way."""
+        await self.register.empty.wait()
+
+    async def close(self) -> None:
+        """Ends what `running` began, for a program that goes on; mitmproxy itself only calls `done`."""
+        await self.holding.close()
+        await self.clients.close()
+        await self.tasks.close()
+        await self.link.close()
+        await self.cache.close()
+        await self.store.close()
+
+    async def _load_cache(self) -> None:
+        await self.cache.start()
+        self.loaded.set()
+
+    def _make_view(self) -> LocalView:
+        raise NotImplementedError
+
+    def _report_traffic(self, counts: dict[str, int]) -> None:
+        self.link.traffic(counts)
+
+    def _containers_changed(self, message: Live | Gone) -> None:
+        self.holding.changed(message.app)
+
+    def _gauges(self) -> dict[str, float]:
+        return {
+            "held_requests": self.holding.held,
+            "requests_under_way": len(self.register),
+            "client_connections": len(self.clients.layers),
+            "cmcache_age_seconds": self.cache.age_s(time.monotonic()),
+            "cmcache_keys": self.cache.size,
+            "cmcache_watch_reconnects": self.cache.reconnects,
+            "agent_attached": float(self.link.attached),
+            "agent_connects": self.link.connects,
+        }
+
+    # Connections
+
+    def client_connected(self, client: Client) -> None:
+        self.clients.connected(client)
+
+    def client_disconnected(self, client: Client) -> None:
+        self.clients.disconnected(client)
+        self.register.client_gone(client.id)
+
+    def next_layer(self, next_layer: layer.NextLayer) -> None:
+        if next_layer.layer is None and isinstance(next_layer.context.layers[-1], modes.ReverseProxy):
+            top = streams.Layer(next_layer.context, self.register)
+            self.clients.layers[next_layer.context.client.id] = top
+            next_layer.layer = top
+
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        assert flow.websocket is not None
+        flow.websocket.messages.clear()  # they would pile up until the end of the connection
+
+    def tcp_message(self, flow: tcp.TCPFlow) -> None:
+        flow.messages.clear()
+
+    # Requests
+
+    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Fails closed: without a backend on its exchange a request gets an error page (streams.py)."""
+        exchange = self.register.begin(flow)
+        try:
+            await self.admit(flow, exchange)
+        except ClientLeft:
+            pass  # the stream finds that out for itself
+        except Problem as problem:
+            flow.response = self.register.problem(flow, problem)
+        except Exception:  # noqa: BLE001 - the border of a hook
+            _log.exception("request %s", exchange.id)
+            flow.response = self.register.internal_page(flow)
+
+    async def backend_failed(self, flow: http.HTTPFlow) -> None:
+        exchange = self.register.passage(flow)
+        assert exchange.backend is not None
+        try:
+            if exchange.failure != "malformed":
+                self.view.suspect(exchange.backend)
+            if not exchange.is_repeatable():
+                raise Problem(Code.CONTAINER_DIED, f"{exchange.backend.key}: {exchange.failure}")
+            await self.readmit(flow, exchange)
+        except ClientLeft:
+            pass
+        except Problem as problem:
+            flow.response = self.register.problem(flow, problem)
+        except Exception:  # noqa: BLE001 - the border of a hook
+            _log.exception("request %s", exchange.id)
+            flow.response = self.register.internal_page(flow)
+
+    async def admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """Leaves a backend on the exchange or a response on the flow; raises Problem or ClientLeft."""
+        raise NotImplementedError
+
+    async def readmit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """The same for a request that its first backend has failed."""
+        raise NotImplementedError
+
+    def route_key(self) -> bytes:
+        if self._key is None:
+            try:
+                self._key = signing.read_key(self.settings.route_key_path)
+            except (OSError, ValueError) as error:
+                raise Problem(Code.INTERNAL, f"routing key: {error}") from error
+        return self._key
+
+    async def obtain(self, app: App, exchange: Exchange, *, deadline: float, wanted: str = "") -> None:
+        detail = f"{exchange.method} {exchange.host}{exchange.path}"
+        grant = await self.holding.acquire(app, key=exchange.client, deadline=deadline, detail=detail, wanted=wanted)
+        self.register.granted(exchange, grant)
+
+
+def host_of(request: http.Request) -> bytes:
+    return next((value for name, value in request.headers.fields if name.lower() == b"host"), b"")
+
+
+def forwarded_request(request: http.Request, fields: list[tuple[bytes, bytes]], upgrade: bytes | None) -> http.Request:
+    """The request as it goes to the backend. On a connection of its own: an idle one would keep a server with few workers busy."""
+    if upgrade is None:
+        fields.append((b"Connection", b"close"))
+    else:
+        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
+    data = request.data
+    return http.Request(
+        "", 0, data.method, b"http", b"", data.path, b"HTTP/1.1", http.Headers(fields), None, None, data.timestamp_start, None
+    )
+

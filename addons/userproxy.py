@@ -1,0 +1,119 @@
+"""UserProxy: host name -> app -> container -> its Compute. Holds, bounds and measures.
+
+    mitmdump -s addons/userproxy.py          the addon in mitmdump
+    fastcontainer-userproxy                  the same in a mitmproxy of only what it needs, at half the cost
+"""
+
+import asyncio
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+if importlib.util.find_spec("dispatcher") is None:  # run from a checkout that is not installed
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from mitmproxy import http
+
+from addons import headers, lean, pages, routing, signing
+from addons.exchange import Exchange
+from addons.proxybase import Proxy, forwarded_request, host_of
+from addons.view import WholeView
+from dispatcher.domain import App, WhileStarting
+from dispatcher.problems import Code, Problem
+
+PAGE_AFTER_S = 0.25  # a start that is quicker, or fails at once, shows its result instead of the waiting page
+LOAD_S_MAX = 10.0  # how long the first requests wait for CMCache and the agent
+
+
+class UserProxy(Proxy):
+    name = role = "userproxy"
+
+    @property
+    def listen(self) -> str:
+        return self.settings.userproxy_listen
+
+    @property
+    def metrics_listen(self) -> str:
+        return self.settings.userproxy_metrics
+
+    def _make_view(self) -> WholeView:
+        settings = self.settings
+        return WholeView(
+            self.link, self.cache, compute=settings.compute, short_cut=settings.short_cut, clock=time.monotonic
+        )
+
+    async def admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        app = await self._app_of(exchange)
+        routing.check_switch(app)
+        policy = app.spec.policy
+        exchange.app, exchange.policy = app.name, policy
+        exchange.deadline = exchange.started + policy.start_timeout_s + policy.response_timeout_s
+        deadline = exchange.deadline
+        shows_page = False
+        if not self.view.running(app):
+            if routing.is_bot(flow.request.headers.get("user-agent", "")) and not policy.wake_by_bots:
+                flow.response = self.register.page(flow, pages.asleep_for_bots(exchange.id, exchange.accept), "bot")
+                return
+            shows_page = policy.while_starting is WhileStarting.PAGE and _wants_a_page(flow.request)
+            deadline = exchange.started + (PAGE_AFTER_S if shows_page else policy.start_timeout_s)
+        try:
+            await self.obtain(app, exchange, deadline=deadline)
+        except Problem as problem:
+            if not shows_page or problem.code is not Code.START_TIMEOUT:
+                raise
+            flow.response = self.register.page(flow, pages.waiting_page(exchange.id), "waiting_page")
+            return
+        self._address(flow, exchange)
+
+    async def readmit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        app = self.cache.app(exchange.app)
+        if app is None:
+            raise Problem(Code.UNKNOWN_APP, f"{exchange.app} was removed")
+        await self.obtain(app, exchange, deadline=exchange.deadline)
+        self._address(flow, exchange)
+
+    async def _app_of(self, exchange: Exchange) -> App:
+        try:
+            host = routing.host_name(exchange.host)
+        except ValueError as error:
+            raise Problem(Code.UNKNOWN_HOST, str(error)) from None
+        if not self.loaded.is_set():
+            try:
+                async with asyncio.timeout(LOAD_S_MAX):
+                    await self.loaded.wait()
+            except TimeoutError:
+                raise Problem(Code.CMDB_DOWN, "CMCache has not been loaded yet") from None
+        name = self.cache.app_for(host)
+        app = None if name is None else self.cache.app(name)
+        if app is None:
+            raise Problem(Code.UNKNOWN_HOST, f"{host} is no app's domain")
+        return app
+
+    def _address(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        assert exchange.backend is not None
+        request, peer = flow.request, flow.client_conn.peername[0]
+        host = host_of(request)
+        upgrade = headers.wanted_upgrade(request.headers.fields)
+        trust = headers.is_trusted(peer, self._trusted)
+        fields = headers.with_forwarded(headers.end_to_end(request.headers.fields), peer=peer, host=host, trust=trust)
+        if exchange.backend.remote:
+            route = signing.Route(exchange.app, exchange.backend.container, exchange.id, time.time())
+            signed = signing.sign(self.route_key(), route, method=request.method, host=host)
+            fields.append((headers.ROUTE, signed.encode()))
+        exchange.expects_continue = request.headers.get("expect", "").lower() == "100-continue"
+        exchange.forwarded = forwarded_request(request, fields, upgrade)
+        request.data.host, request.data.port = exchange.backend.address
+
+
+def _wants_a_page(request: http.Request) -> bool:
+    """A person who opens the site in a browser. Images, scripts and API clients cannot do anything with a page: they are held."""
+    mode = request.headers.get("sec-fetch-mode", "navigate")
+    return request.method == "GET" and mode == "navigate" and pages.prefers_html(request.headers.get("accept", ""))
+
+
+def main() -> None:
+    lean.run(UserProxy())
+
+
+addons = [UserProxy()] if __name__.startswith("__mitmproxy_script__") else []
