@@ -180,7 +180,8 @@ class Agent:
         for life in list(self.lives.of(name).values()):
             self._apply(app, life)
         entries = self._entries(name)
-        awake = app.switch is Switch.ON and any(entry.status.is_alive() and not entry.leaving for entry in entries)
+        at_work = (Status.STARTING, Status.RUNNING)
+        awake = app.switch is Switch.ON and any(entry.status in at_work and not entry.leaving for entry in entries)
         for step in reconcile.count_steps(app.containers, entries, awake=awake and app.containers > 1):
             self._take_step(app, step)
 
@@ -221,7 +222,8 @@ class Agent:
         if app.switch is Switch.OFF:
             self.lives.drain(life, "switched off")
         elif _runs_differently(app.spec, life.app.spec) or app.uid != life.app.uid:
-            self._replace(life, "its definition was changed")
+            if not life.successor:
+                self._replace(life, "its definition was changed")
         else:
             self._resize(app, life)
 
@@ -288,21 +290,18 @@ class Agent:
         if app.switch is not Switch.ON:
             raise Problem(Code.SWITCHED_OFF, f"app {app_name} is switched {app.switch}")
         rows = self.rows.of(app_name)
-        mine = [each for each, row in rows.items() if row.compute == self._settings.compute]
-        resting = [self._failures[app_name, each] for each in mine if self._is_resting(app_name, each)]
-        able = [
-            each for each in mine if self.lives.get(app_name, each) is None and not self._is_resting(app_name, each)
-        ]
-        if not able and resting and cause is Cause.REQUEST:
-            failure = min(resting, key=lambda failure: failure.rest_until)
+        lives = self.lives.of(app_name)
+        mine = [each for each, row in rows.items() if row.compute == self._settings.compute and each not in lives]
+        able = [each for each in mine if cause is not Cause.REQUEST or not self._is_resting(app_name, each)]
+        if mine and not able:
+            failure = min((self._failures[app_name, each] for each in mine), key=lambda failure: failure.rest_until)
             wait_s = max(0.1, failure.rest_until - time.monotonic())
             raise Problem(Code.BACKING_OFF, f"app {app_name} failed: {failure.reason}", retry_after_s=wait_s)
-        if not able and not resting:
+        if not able:
             able = [reconcile.next_id(rows)]  # all drain, or nobody has registered one yet
-            for life in self.lives.of(app_name).values():
+            for life in lives.values():
                 life.leaving = True
             self.rows.put(app_name, able[0], ContainerRow(self._settings.compute))
-        able = able or mine
         return self._start(app, id if id in able else able[0], cause, detail)
 
     def _is_resting(self, app: str, id: str) -> bool:
@@ -434,14 +433,17 @@ class Agent:
                 pass
 
     def _successor_status(self, life: Life) -> Status | None:
-        """None, too, once a successor has failed and rested: then another attempt is due."""
         if not life.successor:
             return None
-        successor = self.lives.get(life.app.name, life.successor)
-        if successor is None and not self._is_resting(life.app.name, life.successor):
-            app = self._cache.app(life.app.name) or life.app
-            successor = self._start(app, life.successor, Cause.LIFESPAN, "once more")
-        return successor.status if successor else Status.FAILED
+        if successor := self.lives.get(life.app.name, life.successor):
+            return successor.status
+        if self.rows.of(life.app.name).get(life.successor):
+            return Status.FAILED  # tried again when it has rested
+        # It was replaced in its turn, by one that counts as well.
+        others = [
+            each.status for each in self.lives.of(life.app.name).values() if each is not life and not each.is_leaving
+        ]
+        return Status.RUNNING if Status.RUNNING in others else Status.STARTING if others else None
 
     def _drain_replaced(self, life: Life) -> None:
         over = time.time() >= life.expires
@@ -475,8 +477,14 @@ class Agent:
                 if row and row.status is Status.FAILED and self.lives.get(app, id) is None:
                     self.rows.put(app, id, msgspec.structs.replace(row, status=Status.REGISTERED))
                     self._want_reconcile(app)
+                self._retry_successor(app, id)
                 if failure.rest_until + FAILURE_KEPT_S <= now:
                     del self._failures[app, id]
+
+    def _retry_successor(self, app: str, id: str) -> None:
+        predecessor = next((life for life in self.lives.of(app).values() if life.successor == id), None)
+        if predecessor and self.lives.get(app, id) is None:
+            self._start(self._cache.app(app) or predecessor.app, id, Cause.LIFESPAN, "once more")
 
     def _compute_row(self) -> ComputeRow:
         lives = list(self.lives)

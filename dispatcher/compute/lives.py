@@ -37,6 +37,8 @@ from dispatcher.domain import App, Cause, Status, life_name
 from dispatcher.tasks import Tasks
 
 ACK_S = 2.0  # a proxy that does not confirm a drain within this is taken at its last word
+REATTACH_S = 3.0  # in which the proxies of a former agent come back and tell their counts
+_SOMEBODY = -1  # stands for proxies that have not attached yet
 HEALTH_EVERY_S = 0.1
 _log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Life:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     starting: asyncio.Task[None] | None = None
     running_since: float = 0.0  # monotonic
+    unheard_until: float = 0.0  # monotonic; the proxies of a former agent may still come and tell their counts
 
     @property
     def name(self) -> str:
@@ -316,8 +319,9 @@ class Lives:
         if handle is None:
             return False
         life = Life(
-            record.app, record.container, record.generation, record.cause, "", record.started, record.expires, time.monotonic(),
-            record.status, handle, record.concurrency, running_since=time.monotonic(),
+            record.app, record.container, record.generation, record.cause, "", record.started, record.expires,
+            time.monotonic() + REATTACH_S,
+            record.status, handle, record.concurrency, running_since=time.monotonic(), unheard_until=time.monotonic() + REATTACH_S,
         )  # fmt: skip
         self._lives.setdefault(life.app.name, {})[life.id] = life
         self._follow(life)
@@ -353,7 +357,11 @@ class Lives:
         self._begin_draining(life, reason, cut_at)
 
     def _begin_draining(self, life: Life, reason: str, cut_at: float | None) -> None:
-        life.draining = Draining(reason, self._listener.proxies(), time.monotonic() + ACK_S, cut_at)
+        now = time.monotonic()
+        unheard = {_SOMEBODY} if now < life.unheard_until else set()
+        life.draining = Draining(
+            reason, self._listener.proxies() | unheard, max(now + ACK_S, life.unheard_until), cut_at
+        )
         if life.log:
             self._stop_waiting_for(life)
         self._listener.life_changed(life)
@@ -406,7 +414,11 @@ class Lives:
         if app.cpu != before.cpu and life.status is not Status.STARTING:
             life.handle.group.set_cpu(app.cpu)
         if app.memory_bytes != before.memory_bytes:
-            life.handle.group.set_memory(app.memory_bytes)
+            try:
+                life.handle.group.set_memory(app.memory_bytes)
+            except OSError:
+                life.handle.group.set_memory(before.memory_bytes)
+                raise
         self._journal.write(life.record())
 
 

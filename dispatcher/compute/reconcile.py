@@ -82,7 +82,7 @@ class Fate(StrEnum):
     LIVE = "live"
     SLEEP = "sleep"  # silence: drain it, and leave its row
     REPLACE = "replace"  # old, and in use: a successor first
-    END = "end"  # old, and its time after that is over too, or its successor listens
+    END = "end"  # its successor listens, or it is old and its time after that is over too
 
 
 def fate(policy: Policy, *, quiet_s: float, overdue_s: float, successor: Status | None) -> Fate:
@@ -90,9 +90,11 @@ def fate(policy: Policy, *, quiet_s: float, overdue_s: float, successor: Status 
     `successor`: the state of the container that is to replace this one, None if there is none yet."""
     if quiet_s >= policy.idle_s:
         return Fate.SLEEP
+    if successor is Status.RUNNING:
+        return Fate.END
     if overdue_s < 0:
         return Fate.LIVE
-    if overdue_s >= policy.drain_grace_s or successor is Status.RUNNING:
+    if overdue_s >= policy.drain_grace_s:
         return Fate.END
     if successor is None:
         # What nobody has used for a while needs no successor: the next request starts one.
