@@ -80,9 +80,8 @@ def show(name: Name, json: Json = False) -> None:
 
     view = with_store(lambda store: show_app(store, name))
     if json:
-        print_json(
-            {**{field: getattr(view, field) for field in view.__struct_fields__}, "last_failure": view.last_failure}
-        )
+        containers = [as_json(each) for each in view.containers]
+        print_json({**asdict(view), "containers": containers, "last_failure": view.last_failure})
         return
     _print_view(view)
 

@@ -55,12 +55,17 @@ def agent(
     """The agent of this host: starts, watches and stops its containers (root)."""
     if os.geteuid() != 0:
         raise Problem(Code.FORBIDDEN, "the agent runs as root", hint="sudo fastcontainer agent")
-    from dispatcher.compute import agent as process
+    from dispatcher.compute import daemon
 
-    if clean:
-        process.clean()
-    else:
-        process.main()
+    if not clean:
+        daemon.main(settings())
+        return
+    try:
+        ended = daemon.clean(settings())
+    except BlockingIOError as error:
+        raise Problem(Code.BUSY, str(error), hint="only what no agent looks after can be cleaned away") from error
+    for life in ended:
+        say(f"ended {life}")
 
 
 def doctor(json: Json = False) -> None:
@@ -76,5 +81,5 @@ def doctor(json: Json = False) -> None:
     missing = [each for each in findings if each.state is State.MISSING]
     if missing:
         if not json:
-            say(f"\n{len(missing)} missing")
+            say(f"{len(missing)} missing")
         raise typer.Exit(1)

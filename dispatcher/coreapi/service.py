@@ -121,6 +121,16 @@ async def remove_app(store: Store, name: str) -> list[str]:
     return living
 
 
+async def claim_uids(store: Store, name: str) -> None:
+    """For an app whose spec was put by hand: the range of user ids that create_app would have given it."""
+
+    async def attempt() -> list[Step] | None:
+        found = await _found(store, name)
+        return await commit(store, await _claim(store, name), guard=Unchanged(keys.spec_key(name), found.mod_revision))
+
+    await until_won(attempt, f"app {name}")
+
+
 async def _found(store: Store, name: str) -> Value:
     found = await store.get(keys.spec_key(name))
     if found is None:
