@@ -98,7 +98,8 @@ class UserProxy(Proxy):
         trust = headers.is_trusted(peer, self._trusted)
         fields = headers.with_forwarded(headers.end_to_end(request.headers.fields), peer=peer, host=host, trust=trust)
         if exchange.backend.remote:
-            route = signing.Route(exchange.app, exchange.backend.container, exchange.id, time.time())
+            once = exchange.id if exchange.tries == 1 else f"{exchange.id}-{exchange.tries}"
+            route = signing.Route(exchange.app, exchange.backend.container, once, time.time())
             signed = signing.sign(self.route_key(), route, method=request.method, host=host)
             fields.append((headers.ROUTE, signed.encode()))
         exchange.expects_continue = request.headers.get("expect", "").lower() == "100-continue"

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,7 @@ from dispatcher.settings import Settings
 from dispatcher.tasks import Tasks
 from tests.fakes.agent import FakeAgent, Handler, Site
 from tests.fakes.clients import Connection, Response, ask
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+from tests.fakes.ports import free_port
 
 
 class World:
