@@ -1,6 +1,7 @@
 """fastcontainer app create | list | show | edit | remove"""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from dispatcher.cli import spec
 from dispatcher.cli.flags import Flags, with_flags
 from dispatcher.cli.output import Json, print_json, print_table, printable, say
 from dispatcher.cli.session import settings, with_store
-from dispatcher.domain import App
+from dispatcher.domain import App, AppSpec
 from dispatcher.problems import Code, Problem
 from dispatcher.units import format_cpu, format_memory
 
@@ -147,17 +148,16 @@ def edit(
     """
     from dispatcher.coreapi.service import SpecChange, edit_app
 
-    change: SpecChange | None = None
+    change: SpecChange | AppSpec | None = None
     unmount, unset, cwd = remove_mount or [], remove_env or [], str(Path.cwd())
     if spec_file is not None:
-        written = spec.parse_spec(_read(spec_file))
-        change = lambda _: spec.changed_spec(written, flags, cwd, unmount=unmount, unset=unset)  # noqa: E731
+        change = spec.changed_spec(spec.parse_spec(_read(spec_file)), flags, cwd, unmount=unmount, unset=unset)
     elif not flags.are_given() and not remove_domain and not unmount and not unset:
         _edit_by_hand(name)
         _done(name, "changed", json)
         return
     elif flags.concern_spec() or unmount or unset:
-        change = lambda old: spec.changed_spec(old, flags, cwd, unmount=unmount, unset=unset)  # noqa: E731
+        change = partial(spec.changed_spec, flags=flags, cwd=cwd, unmount=unmount, unset=unset)
     with_store(
         lambda store: edit_app(
             store,
@@ -183,7 +183,7 @@ def _edit_by_hand(name: str) -> None:
         raise Problem(Code.INVALID, f"the spec of app {name} does not parse: {rule}", hint=hint)
     new = spec.parse_spec(edited(spec.format_spec(view.app.spec), name))
     if new != view.app.spec:
-        with_store(lambda store: edit_app(store, name, change=lambda _: new, revision=view.revision))
+        with_store(lambda store: edit_app(store, name, change=new, revision=view.revision))
 
 
 def _read(file: str) -> str:

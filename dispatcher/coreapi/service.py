@@ -66,7 +66,7 @@ async def edit_app(
     store: Store,
     name: str,
     *,
-    change: SpecChange | None = None,
+    change: SpecChange | AppSpec | None = None,
     words: Mapping[str, str] | None = None,
     add_domains: Iterable[str] = (),
     remove_domains: Iterable[str] = (),
@@ -74,8 +74,8 @@ async def edit_app(
 ) -> None:
     """Changes what is given and nothing else. An empty word removes its key, so that the default counts again.
 
-    `change` is called again when another change came between. `revision`: refuse with BUSY unless the spec is still that of this
-    mod_revision; for a spec that a person was shown and wrote anew.
+    `change`: a new spec, or what makes one of the old; called again when another change came between. `revision`: refuse with BUSY
+    unless the spec is still that of this mod_revision; for a spec that a person was shown and wrote anew.
     """
     given, adding, removing = (
         _checked_words(words or {}),
@@ -91,7 +91,8 @@ async def edit_app(
             raise Problem(Code.BUSY, f"app {name} was changed meanwhile", hint="read it again and repeat your change")
         steps = [_word(name, field, word) for field, word in given.items()]
         if change is not None:
-            steps.insert(0, Step(Put(keys.spec_key(name), codec.encode(change(_old_spec(name, found))))))
+            new = change if isinstance(change, AppSpec) else change(_old_spec(name, found))
+            steps.insert(0, Step(Put(keys.spec_key(name), codec.encode(new))))
         elif adding:
             # Touches the spec, so that a removal decided before these domains does not leave them behind.
             steps.insert(0, Step(Put(keys.spec_key(name), found.value)))
