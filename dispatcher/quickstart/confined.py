@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     if hidden:
         uncover(hidden)
     drop_to(user)
-    os.execv(arguments[border + 1], list(arguments[border + 1 :]))
+    os.execvp(arguments[border + 1], list(arguments[border + 1 :]))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from dispatcher.quickstart.programs import MARK, control_socket
 from dispatcher.settings import Settings, host_port
 
-STOP_WAIT_S = 40.0  # of all programs together, one after the other
+STOP_WAIT_S = 60.0  # of all programs together, one after the other
 FAILING_WAIT_S = 10.0  # after which a program that exits at once counts as broken
 KILL_WAIT_S = 5.0
 

@@ -89,7 +89,10 @@ def prepare(settings: Settings, venv_bin: Path) -> Path:
     for path in (settings.run_dir, settings.state_dir, settings.log_dir):
         _directory(Path(path), 0o755, 0, 0)
     _directory(control_socket(settings).parent, 0o700, 0, 0)
-    _directory(Path(settings.log_dir, "access"), 0o750, proxy.pw_uid, proxy.pw_gid)
+    for role in ("userproxy", "webdispatcher"):
+        access_log = Path(settings.log_dir, f"access-{role}.log")  # in a directory where the proxies may not make files
+        access_log.touch(0o640)
+        os.chown(access_log, proxy.pw_uid, proxy.pw_gid)
     etcd = pwd.getpwnam(ETCD_USER)
     _directory(etcd_dir(settings), 0o700, etcd.pw_uid, etcd.pw_gid)
     _write(config_path(settings), config_text(settings).encode(), 0o644, 0)

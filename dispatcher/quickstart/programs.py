@@ -10,6 +10,8 @@ import msgspec
 
 from dispatcher.settings import Settings, host_port
 
+CHECKOUT = Path(__file__).parents[2]
+PROXY_STOP_WAIT_S = 15  # a proxy lets what is under way end, for ten seconds at most
 ETCD_USER = "etcd"  # made by the distribution's package
 ETCD_QUOTA_BYTES = 2 << 30
 MARK = (
@@ -22,29 +24,24 @@ RESTARTS_MAX = 1_000_000  # a process that somebody kills again and again is sta
 class Program:
     name: str
     command: tuple[str, ...]
-    user: str = ""  # root unless given
     stop_wait_s: int = 5  # between SIGTERM and SIGKILL
 
 
 def programs(settings: Settings, venv_bin: Path) -> tuple[Program, ...]:
     """In the order of their start."""
     python = str(venv_bin / "python")
-    # Starts as root and becomes the proxies' user itself: it has to be let through to this checkout first.
-    reached = (str(Path(__file__).parents[2]), settings.run_dir, settings.log_dir)
-    as_proxy_user = (python, "-m", "dispatcher.quickstart.confined", settings.proxy_user, *reached, "--")
+    # They start as root and become their user themselves: they have to be let through to what they need first.
+    confined = (python, "-m", "dispatcher.quickstart.confined")
+    proxy = (*confined, settings.proxy_user, str(CHECKOUT), settings.run_dir, settings.log_dir, "--")
     return (
-        Program("etcd", etcd_command(settings), user=ETCD_USER),
-        Program(
-            "launcher", (python, "-SI", str(launcher_path()), settings.launcher_socket, f"{settings.run_dir}/stage")
-        ),
+        Program("etcd", (*confined, ETCD_USER, str(etcd_dir(settings)), "--", *etcd_command(settings))),
+        Program("launcher", (str(venv_bin / "fastcontainer"), "launcher")),
         Program("agent", (str(venv_bin / "fastcontainer"), "agent"), stop_wait_s=10),
-        Program("webdispatcher", (*as_proxy_user, str(venv_bin / "fastcontainer-webdispatcher"))),
-        Program("userproxy", (*as_proxy_user, str(venv_bin / "fastcontainer-userproxy"))),
+        Program(
+            "webdispatcher", (*proxy, str(venv_bin / "fastcontainer-webdispatcher")), stop_wait_s=PROXY_STOP_WAIT_S
+        ),
+        Program("userproxy", (*proxy, str(venv_bin / "fastcontainer-userproxy")), stop_wait_s=PROXY_STOP_WAIT_S),
     )
-
-
-def launcher_path() -> Path:
-    return Path(__file__).parents[2] / "containerlib" / "launcher.py"
 
 
 def etcd_dir(settings: Settings) -> Path:
@@ -125,8 +122,6 @@ def supervisor_text(settings: Settings, wanted: tuple[Program, ...], venv_bin: P
             "stdout_logfile_maxbytes": "10MB",
             "stdout_logfile_backups": "2",
         }
-        if program.user:
-            section["user"] = program.user
         parser[f"program:{program.name}"] = section
     text = io.StringIO()
     parser.write(text)

@@ -4,8 +4,9 @@ import subprocess
 from pathlib import Path
 
 from dispatcher.problems import EXIT_CODE, Code
+from dispatcher.quickstart.programs import CHECKOUT
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+SAMPLES = CHECKOUT / "samples"
 
 # name -> arguments of `fastcontainer app create NAME`
 SAMPLE_APPS: dict[str, tuple[str, ...]] = {

@@ -48,7 +48,7 @@ def test_what_parses_traffic_does_not_run_as_root() -> None:
         command = by_name[name].command
         assert command[1:4] == ("-m", "dispatcher.quickstart.confined", "nobody")
         assert command[command.index("--") + 1] == f"{BIN}/fastcontainer-{name}"
-    assert by_name["etcd"].user == "etcd"
+    assert by_name["etcd"].command[1:4] == ("-m", "dispatcher.quickstart.confined", "etcd")
 
 
 def test_etcd_compacts_has_a_quota_and_listens_where_the_settings_say() -> None:
@@ -62,7 +62,7 @@ def test_a_percent_sign_and_a_blank_in_a_path_survive_supervisors_own_quoting() 
     settings = Settings(run_dir="/run/a b%c", log_dir="/var/log/100%")
     parser = read_back(settings)
     assert parser["program:launcher"]["stdout_logfile"] == "/var/log/100%/launcher.log"
-    assert '"/run/a b%c/launcher.sock"' in parser["program:launcher"]["command"]
+    assert '"/run/a b%c"' in parser["program:userproxy"]["command"]
     assert str(config_path(settings)) in parser["supervisord"]["environment"]
 
 
