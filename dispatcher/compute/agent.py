@@ -320,8 +320,9 @@ class Agent:
     def life_changed(self, life: Life) -> None:
         if life.status is Status.RUNNING:
             self._answer(life, life)
-            self.tell(life, "ready", " ".join(f"{phase}={ms:.1f}ms" for phase, ms in life.phases.items()))
-            metrics.observe_start(life.cause, life.phases)
+            if life.phases:  # one that a former agent started has none
+                self.tell(life, "ready", " ".join(f"{phase}={ms:.1f}ms" for phase, ms in life.phases.items()))
+                metrics.observe_start(life.cause, life.phases)
             for old in self.lives.of(life.app.name).values():
                 if old.successor == life.id:
                     self._drain_replaced(old)
