@@ -1,0 +1,102 @@
+"""Milliseconds to the first byte of a sleeping site, by phase, beside posix_spawn, bubblewrap and runc.
+
+The same static server everywhere (busybox httpd), no CPU limit, one of each in turn in every round, so that whatever else the
+machine does hits all alike. `launch` is from the agent's being asked (theirs: from the spawn) to the first byte straight from the
+server; `path` is from a client's new connection to the first byte through the proxies. Rivals have no proxy: path_runc_over_ours
+compares runc's launch with our whole path.
+"""
+
+import os
+import signal
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from bench.coldstart.installation import installed
+from bench.coldstart.ours import FIRST_BYTE, Ours
+from bench.coldstart.theirs import Rival, rivals
+from bench.results import Report, Result, machine, measured, percentile
+
+PAGE = b"<!doctype html><title>bench</title><p>It was asleep.\n"
+ROUNDS, ROUNDS_QUICK, ROUNDS_DROPPED = 100, 20, 2  # the first ones fill caches of all
+OURS = "all namespaces but user, own network, cgroups, init"
+
+Samples = dict[str, list[float]]
+
+
+def run(quick: bool) -> Report:
+    if os.geteuid() != 0:
+        sys.exit("coldstart needs root: it makes namespaces, links and control groups")
+    with _terminable(), installed(PAGE) as (installation, directory):
+        found = []
+        for rival in rivals(directory / "rivals", installation.site, PAGE):
+            if reason := rival.why_not():
+                print(f"{rival.name} is left out: {reason}", file=sys.stderr)
+            else:
+                found.append(rival)
+        samples = _measure(Ours(installation, PAGE), found, installation.settle, ROUNDS_QUICK if quick else ROUNDS)
+    return report(samples, found)
+
+
+def _measure(ours: Ours, found: list[Rival], settle: Callable[[], None], rounds: int) -> Samples:
+    def launch() -> None:
+        settle()
+        add("launch", ours.launch())
+
+    def path() -> None:
+        settle()
+        add("path", ours.path())
+
+    def rival_launch(rival: Rival) -> None:
+        settle()
+        add(rival.name, {FIRST_BYTE: rival.launch_ms()})
+
+    def add(name: str, sample: dict[str, float]) -> None:
+        if number >= 0:
+            for what, ms in sample.items():
+                samples[f"{name}: {what}"].append(ms)
+
+    samples: Samples = defaultdict(list)
+    for number in range(-ROUNDS_DROPPED, rounds):
+        launch()
+        path()
+        for rival in found:
+            rival_launch(rival)
+        print(f"\rround {max(0, number + 1)} of {rounds}", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    return samples
+
+
+def report(samples: Samples, found: list[Rival]) -> Report:
+    """Pure. Of a rival that is not there, the ratio is not there either."""
+    isolation = {"launch": OURS, **{rival.name: rival.isolation for rival in found}}
+    results: list[Result] = []
+    for what, each in samples.items():
+        name, _, part = what.partition(": ")
+        label = f"{what} ({isolation[name]})" if part == FIRST_BYTE and name in isolation else what
+        results.append(measured(label, "ms", each))
+    p50 = {what: percentile(each, 0.5) for what, each in samples.items()}
+    ratios = {
+        f"launch_{rival.name}_over_ours": p50[f"{rival.name}: {FIRST_BYTE}"] / p50[f"launch: {FIRST_BYTE}"]
+        for rival in found
+    }
+    if (runc := p50.get(f"runc: {FIRST_BYTE}")) is not None:
+        ratios["path_runc_over_ours"] = runc / p50[f"path: {FIRST_BYTE}"]
+    return Report("coldstart", machine(), results, ratios)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """A kill by SIGTERM cleans up like Ctrl-C."""
+
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
