@@ -15,7 +15,7 @@ from mitmproxy.net.http import http1
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestHeaders,
@@ -154,15 +154,24 @@ class Front(_Limited, Http1Server):
         return None
 
     def refuse(self, refusal: Refusal) -> layer.CommandGenerator[None]:
-        """Answer and close. Closing with unread data would reset the connection and take our answer along: first only our half."""
         assert isinstance(self.conn, Client)
         self.head_since = self.idle_since = None
         if self.response is None and self.conn.state & ConnectionState.CAN_WRITE:
             response = self._refusals.refusal(self.conn, self.request, refusal.status, str(refusal))
             yield commands.SendData(self.conn, http1.assemble_response(response))  # type: ignore[no-untyped-call]
+        yield from self.half_close()
+
+    def half_close(self) -> layer.CommandGenerator[None]:
+        """Closing with unread data would reset the connection and take our answer along: first only our half."""
         yield commands.CloseTcpConnection(self.conn, half_close=True)
         self.linger_since = self._refusals.now()
         self.state = self.linger
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, ResponseProtocolError) and event.code is ErrorCode.CANCEL:
+            yield from self.half_close()
+        else:
+            yield from super().send(event)
 
     def linger(self, event: events.Event) -> layer.CommandGenerator[None]:
         self._lingered_bytes += len(self.buf)

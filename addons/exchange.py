@@ -146,7 +146,6 @@ class Register:
         self._in_flight.up(grant.backend.key)
         if grant.woke:
             exchange.woke, exchange.phases = True, grant.phases
-            self._metrics.wake(grant.waited_s, grant.phases)
 
     def _let_go(self, exchange: Exchange) -> None:
         if exchange.backend is not None:
@@ -261,6 +260,8 @@ class Register:
         if outcome and not (exchange.outcome and outcome == "client_left" and exchange.outcome != "passed"):
             exchange.outcome = outcome
         self._metrics.request(exchange.app, exchange.outcome)
+        if exchange.woke:
+            self._metrics.wake(exchange.held_s, exchange.phases)
         self._access_log.write(log_line(exchange, container, life, self._clock()))
 
 

@@ -26,7 +26,7 @@ class Grant(NamedTuple):
     backend: Backend
     waited_s: float = 0.0
     woke: bool = False  # it waited for a start
-    phases: Mapping[str, float] = {}  # of that start, in milliseconds
+    phases: Mapping[str, float] = {}  # of that start, in milliseconds; filled in when the agent answers, a moment after the push
 
 
 class Containers(Protocol):
@@ -50,7 +50,7 @@ class _Waiter:
     since: float
     detail: str
     wanted: str
-    woke: bool = False
+    phases: dict[str, float] | None = None  # of the start that it waits for
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class _State:
     waiting: dict[_Waiter, None] = field(default_factory=dict)  # in order of arrival
     unanswered: dict[str, int] = field(default_factory=dict)  # by Backend.key
     flight: asyncio.Task[None] | None = None
-    phases: Mapping[str, float] = field(default_factory=dict)  # of the last start
+    phases: dict[str, float] = field(default_factory=dict)  # of the start under way
     futile: int = 0
 
 
@@ -186,16 +186,15 @@ class Holding:
             if waiter.future.done():
                 self.answered(state.app.name, backend)
                 continue
-            phases = state.phases if waiter.woke else {}
-            waiter.future.set_result(Grant(backend, self._clock() - waiter.since, waiter.woke, phases))
+            woke = waiter.phases is not None
+            waiter.future.set_result(Grant(backend, self._clock() - waiter.since, woke, {} if waiter.phases is None else waiter.phases))
         if state.waiting and not self._containers.running(state.app):
             self._wake(state)
 
     def _wake(self, state: _State) -> None:
         first = next(iter(state.waiting))
-        for waiter in state.waiting:
-            waiter.woke = True
         if state.flight is not None:
+            self._join(state)
             return
         choice = self._containers.to_wake(state.app, first.wanted)
         if choice is None:
@@ -207,7 +206,15 @@ class Holding:
         else:
             state.futile += 1
             name = f"wake {state.app.name}/{choice}"
+            state.phases = {}
+            self._join(state)
             state.flight = self._tasks.start(self._fly(state, choice, first.detail), name=name)
+
+    def _join(self, state: _State) -> None:
+        for waiter in reversed(state.waiting):
+            if waiter.phases is state.phases:
+                break  # those before it have joined already
+            waiter.phases = state.phases
 
     def _pass_all(self, state: _State, backend: Backend) -> None:
         for waiter in list(state.waiting):
@@ -219,7 +226,7 @@ class Holding:
         problem = Problem(Code.INTERNAL, "the start was interrupted")
         started = False
         try:
-            state.phases = await self._containers.start(state.app, container, detail)
+            state.phases.update(await self._containers.start(state.app, container, detail))
             started = True
         except Problem as refused:
             problem = refused

@@ -14,13 +14,12 @@ from mitmproxy.connection import Client
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
-from prometheus_client import start_http_server
 
 from addons import headers, signing, streams
 from addons.connections import IDLE_S_MAX
 from addons.exchange import Exchange, Register
 from addons.holding import ClientLeft, Holding
-from addons.measuring import AccessLog, InFlight, Metrics
+from addons.measuring import AccessLog, InFlight, Metrics, MetricsServer
 from addons.view import LocalView
 from dispatcher import settings as settings_module
 from dispatcher.cmdb.cache import CMCache
@@ -210,15 +209,14 @@ class Proxy:
         self.tasks.start(self._load_cache(), name="load cmcache")
         self.tasks.start(self.clients.sweep(), name="sweep clients")
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.access_log.reopen)
-        host, port = host_port(self.metrics_listen)
-        self._metrics_server, _ = start_http_server(port, host, registry=self.metrics.registry)
+        self._metrics_server = MetricsServer(self.metrics.registry)
+        self.tasks.start(self._metrics_server.start(*host_port(self.metrics_listen)), name="metrics")
 
     def done(self) -> None:
         """mitmproxy stops its loop right after this; what is still open ends with the process."""
         if self._running:
             self.access_log.close()
-            self._metrics_server.shutdown()
-            self._metrics_server.server_close()
+            self._metrics_server.close()
 
     async def idle(self) -> None:
         """Returns when no request is under way."""
@@ -284,7 +282,7 @@ class Proxy:
 
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Fails closed: without a backend on its exchange a request gets an error page (streams.py)."""
-        exchange = self.register.begin(flow)
+        exchange = self.register.passage(flow)
         try:
             await self.admit(flow, exchange)
         except ClientLeft:

@@ -5,6 +5,7 @@ backend to dial. When a backend fails before its response, the hook `backend_fai
 The rest of the proxy is reached through `Keeper`. Pinned to mitmproxy 12.2; tests/addons/test_conformance.py notices a change.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,8 @@ from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpRespo
 
 from addons.connections import Back, Front, Refusals
 
+_log = logging.getLogger(__name__)
+
 QUEUED_BYTES_MAX = 64 << 10  # of the body of a held request; the rest stays in the client's socket
 DISCARDED_BYTES_MAX = 256 << 10  # of the body of a request that was answered without reading it
 
@@ -46,6 +49,8 @@ class Passage(Protocol):
 
 
 class Keeper(Refusals, Protocol):
+    def begin(self, flow: http.HTTPFlow) -> Passage: ...
+
     def passage(self, flow: http.HTTPFlow) -> Passage: ...
 
     def dialling(self, flow: http.HTTPFlow) -> None: ...
@@ -90,10 +95,11 @@ class Stream(http_layers.HttpStream):
         self._answered_ourselves = False
         self._discarded_bytes = 0
         self._queued_bytes = 0
+        self._is_held = True
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         # A paused layer queues what comes, and mitmproxy goes on reading.
-        if self._paused and isinstance(event, RequestData):
+        if self._is_held and self._paused and isinstance(event, RequestData):
             self._queued_bytes += len(event.data)
             if self._queued_bytes > QUEUED_BYTES_MAX:
                 self._keeper.enough(self.flow)
@@ -111,6 +117,7 @@ class Stream(http_layers.HttpStream):
         self.flow.request = event.request
         self.flow.request.stream = True
         self.flow.live = True
+        self._keeper.begin(self.flow)
         yield HttpRequestHeadersHook(self.flow)
         if (yield from self.client_left()):
             return
@@ -124,8 +131,12 @@ class Stream(http_layers.HttpStream):
             yield from self.send_head()
             self.client_state = self.state_stream_request_body
 
-    def send_head(self) -> layer.CommandGenerator[None]:
+    def _let_flow(self) -> None:
+        self._is_held = False
         self._keeper.flowing(self.flow)
+
+    def send_head(self) -> layer.CommandGenerator[None]:
+        self._let_flow()
         self.server_state = self.state_wait_for_response_headers
         head = self._keeper.passage(self.flow).forwarded
         assert head is not None
@@ -166,7 +177,7 @@ class Stream(http_layers.HttpStream):
     def answer(self) -> layer.CommandGenerator[None]:
         """Send the response that is on the flow in our own name. The body that the client may still send is read and dropped."""
         self._answered_ourselves = True
-        self._keeper.flowing(self.flow)
+        self._let_flow()
         if self.client_state != self.state_done:
             self.client_state = self.state_discard_request_body
         yield from self.send_response()
@@ -271,6 +282,13 @@ class Layer(http_layers.HttpLayer):
         self.connections[context.client] = self.front
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        try:
+            yield from self._pass_on(event)
+        except Exception:  # noqa: BLE001 - mitmproxy would log it and leave the client waiting for ever
+            _log.exception("connection from %s", self.context.client.peername)
+            yield commands.CloseConnection(self.context.client)
+
+    def _pass_on(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, Overdue):
             for stream in list(self.streams.values()):  # one at most: this is HTTP/1
                 yield from self.event_to_child(stream, event)
