@@ -68,7 +68,8 @@ def _built(values: dict[str, Any], flags: Flags, cwd: str) -> AppSpec:
     mounts |= {mount["target"]: mount for mount in (parse_mount(word, cwd) for word in flags.mount or ())}
     values["mounts"] = list(mounts.values())
     values["env"] = values.get("env", {}) | dict(parse_env(word) for word in flags.env or ())
-    values["policy"] = values.get("policy", {}) | _policy(flags)
+    if policy := values.pop("policy", {}) | _policy(flags):
+        values["policy"] = policy
     return _converted(values)
 
 
