@@ -39,7 +39,7 @@ def runc_config(site: str, command: Sequence[str]) -> dict[str, Any]:
             "args": list(command),
             "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "cwd": "/",
-            "capabilities": {kind: capabilities for kind in ("bounding", "effective", "permitted", "ambient")},
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted", "ambient"), capabilities),
             "noNewPrivileges": True,
         },
         "root": {"path": "rootfs", "readonly": True},

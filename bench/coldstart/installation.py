@@ -70,19 +70,14 @@ class Installation:
             directory.mkdir(parents=True)
         (self.site / "index.html").write_bytes(page)
         programs.config_path(settings).write_text(programs.config_text(settings))
-        launcher = (sys.executable, "-SI", str(programs.launcher_path()), settings.launcher_socket, self._stage)
         self._start("etcd", programs.etcd_command(settings))
         self.wait_until(lambda: is_open(host_port(settings.etcd[0])), "etcd")
         asyncio.run(self._create_app())
-        self._start("launcher", launcher)
+        self._start("launcher", (_script("fastcontainer"), "launcher"))
         self._start("agent", (_script("fastcontainer"), "agent"))
         self.wait_until(lambda: Path(settings.agent_socket).exists(), "agent")
         self._start("userproxy", (_script("fastcontainer-userproxy"),))
         self.wait_until(lambda: is_open(self.proxy_address), "userproxy")
-
-    @property
-    def _stage(self) -> str:
-        return f"{self.settings.run_dir}/stage"
 
     async def _create_app(self) -> None:
         spec = AppSpec(
