@@ -102,6 +102,7 @@ def supervisor_text(settings: Settings, wanted: tuple[Program, ...], venv_bin: P
         "pidfile": str(run / "supervisord.pid"),
         "childlogdir": str(logs),
         "identifier": "fastcontainer",
+        "silent": "true",  # its log goes to the file alone
         "umask": "022",
         "minfds": str(open_files_max),
         "environment": _environment(settings, venv_bin),
