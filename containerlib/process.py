@@ -79,6 +79,8 @@ def describe_status(status: int | None) -> str:
     if status is None:
         return "ended (how is not known: its parent was gone)"
     if os.WIFSIGNALED(status):
-        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+        number = os.WTERMSIG(status)
+        known = number in signal.Signals.__members__.values()  # a real-time signal has no name
+        return f"was killed by {signal.Signals(number).name if known else f'signal {number}'}"
     code = os.waitstatus_to_exitcode(status)
     return f"exited with code {code}"
