@@ -71,6 +71,9 @@ def build_etc(images: Path, etc: Path = Path("/etc")) -> Path:
         for name in PER_APP:
             (root / name).symlink_to(f"..{GENERATED}/{name}")
         (root / "shells").write_text("/bin/sh\n/bin/bash\n")
+        (root / "shells").chmod(0o644)
+        for directory, _, _ in os.walk(root):  # whatever the umask: tenants read it
+            Path(directory).chmod(0o755)
         try:
             root.rename(image)
         except OSError:
