@@ -169,9 +169,13 @@ def _is_delegated(directory: Path) -> bool:
 
 
 def _own_groups() -> list[tuple[str, str]]:
-    """(controller, path) of this process; v2 under the name ""."""
+    return parse_groups(Path("/proc/self/cgroup").read_text())
+
+
+def parse_groups(text: str) -> list[tuple[str, str]]:
+    """(controller, path) of each line of /proc/PID/cgroup; v2 under the name ""."""
     groups = []
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in text.splitlines():
         _, controllers, path = line.split(":", 2)
         groups += [(controller, path) for controller in controllers.split(",")]
     return groups

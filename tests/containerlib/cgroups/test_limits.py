@@ -1,0 +1,54 @@
+"""Limits as file contents, for both versions."""
+
+import pytest
+
+from containerlib.cgroups import limits
+from containerlib.cgroups.limits import FileContent
+
+
+def words(contents: tuple[FileContent, ...]) -> list[tuple[str, str]]:
+    return [(content.name, content.value) for content in contents]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "v1_quota", "v2_max"),
+    [
+        (None, "-1", "max 100000"),
+        (0.3, "30000", "30000 100000"),
+        (1.0, "100000", "100000 100000"),
+        (2.5, "250000", "250000 100000"),
+        (0.0001, "1000", "1000 100000"),  # the kernel refuses less than a millisecond
+    ],
+)
+def test_cpu(cpu: float | None, v1_quota: str, v2_max: str) -> None:
+    assert words(limits.v1_cpu(cpu)) == [("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", v1_quota)]
+    assert words(limits.v2_cpu(cpu)) == [("cpu.max", v2_max)]
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "v1_value", "v2_max", "v2_swap"),
+    [(None, "-1", "max", "max"), (1 << 28, "268435456", "268435456", "0")],
+)
+def test_memory(memory_bytes: int | None, v1_value: str, v2_max: str, v2_swap: str) -> None:
+    assert words(limits.v1_memory(memory_bytes)) == [
+        ("memory.memsw.limit_in_bytes", "-1"),  # lifted first: it may never be below the other
+        ("memory.limit_in_bytes", v1_value),
+        ("memory.memsw.limit_in_bytes", v1_value),
+    ]
+    assert words(limits.v2_memory(memory_bytes)) == [("memory.max", v2_max), ("memory.swap.max", v2_swap)]
+
+
+@pytest.mark.parametrize(("pids", "value"), [(None, "max"), (100, "100")])
+def test_pids(pids: int | None, value: str) -> None:
+    assert words(limits.v1_pids(pids)) == words(limits.v2_pids(pids)) == [("pids.max", value)]
+
+
+def test_only_swap_accounting_may_be_missing() -> None:
+    contents = (
+        *limits.v1_cpu(1.0), *limits.v1_memory(1), *limits.v1_pids(1),
+        *limits.v2_cpu(1.0), *limits.v2_memory(1), *limits.v2_pids(1),
+    )  # fmt: skip
+    assert {content.name for content in contents if not content.required} == {
+        "memory.memsw.limit_in_bytes",
+        "memory.swap.max",
+    }

@@ -1,0 +1,227 @@
+"""Where our groups lie and what is written there, on trees of plain directories that look like cgroups."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from containerlib.cgroups import Limits, tree
+from containerlib.cgroups.tree import CONTROLLERS_V1, Tree
+
+V1_OWN = "".join(
+    f"{number}:{name}:/{'jail' if name == 'memory' else ''}\n" for number, name in enumerate(CONTROLLERS_V1)
+)
+
+
+@pytest.fixture
+def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    top = tmp_path / "cgroup"
+    top.mkdir()
+    monkeypatch.setattr(tree, "MOUNT", top)
+    return top
+
+
+def own_groups(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(tree, "_own_groups", lambda: tree.parse_groups(text))
+
+
+@pytest.fixture
+def v1(top: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    for name in CONTROLLERS_V1:
+        (top / name).mkdir()
+    own_groups(monkeypatch, V1_OWN + "0::/\n")
+    return tree.find("ours")
+
+
+def make_v2(top: Path, *, controllers: str = "cpuset cpu io memory pids") -> None:
+    (top / "cgroup.controllers").write_text(controllers)
+    (top / "cgroup.subtree_control").touch()
+
+
+@pytest.fixture
+def v2(top: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    make_v2(top)
+    own_groups(monkeypatch, "0::/\n")
+    return tree.find("ours")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0::/\n", [("", "/")]),
+        ("3:cpu,cpuacct:/a\n1:name=systemd:/b\n", [("cpu", "/a"), ("cpuacct", "/a"), ("name=systemd", "/b")]),
+        ("0::/odd:name\n", [("", "/odd:name")]),
+    ],
+)
+def test_groups_of_this_process(text: str, expected: list[tuple[str, str]]) -> None:
+    assert tree.parse_groups(text) == expected
+
+
+def test_v1_lies_below_the_group_that_limits_us(top: Path, v1: Tree) -> None:
+    assert v1.version == 1
+    assert v1.bases["cpu"] == top / "cpu/ours"
+    assert v1.bases["memory"] == top / "memory/jail/ours"
+
+
+def test_v1_names_what_is_missing(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (top / "cpu").mkdir()
+    own_groups(monkeypatch, "1:cpu:/\n2:memory:/\n")
+    with pytest.raises(OSError, match=r"not mounted under .*: memory, pids, cpuacct, freezer"):
+        tree.find("ours")
+
+
+def test_v1_with_nothing_mounted_names_everything(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_groups(monkeypatch, "")
+    with pytest.raises(OSError, match="cpu, memory, pids, cpuacct, freezer"):
+        tree.find("ours")
+
+
+def test_v2_at_the_top_hands_its_controllers_down(top: Path, v2: Tree) -> None:
+    assert v2 == Tree(2, {"": top / "ours"})
+    assert (top / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    assert (top / "ours/cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+
+
+def test_v2_names_what_is_missing(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_v2(top, controllers="cpuset io pids")
+    own_groups(monkeypatch, "0::/\n")
+    with pytest.raises(OSError, match=r"not available in .*: cpu, memory"):
+        tree.find("ours")
+
+
+def test_v2_below_a_delegated_group_moves_its_processes_to_a_leaf_first(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_v2(top)
+    unit = top / "system.slice/agent.service"
+    unit.mkdir(parents=True)
+    make_v2(unit, controllers="cpu memory pids")
+    (unit / "cgroup.procs").write_text("41\n42\n")
+    own_groups(monkeypatch, "0::/system.slice/agent.service\n")
+    monkeypatch.setattr(tree, "_is_delegated", lambda directory: directory == unit)
+    assert tree.find("ours").bases == {"": unit / "ours"}
+    assert (unit / "agent/cgroup.procs").read_text() == "42"  # the last one written; the kernel would hold both
+    assert (top / "cgroup.subtree_control").read_text() == ""
+
+
+def test_v2_below_a_group_that_is_not_delegated_lies_at_the_top(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_v2(top)
+    (top / "user.slice").mkdir()
+    own_groups(monkeypatch, "0::/user.slice\n")
+    assert tree.find("ours").bases == {"": top / "ours"}
+
+
+def test_v1_group_is_one_directory_a_hierarchy(top: Path, v1: Tree) -> None:
+    group = v1.create("17")
+    assert group.directories() == tuple(
+        top / name / ("jail" if name == "memory" else "") / "ours/17" for name in CONTROLLERS_V1
+    )
+    assert all(directory.is_dir() for directory in group.directories())
+    assert v1.create("17") == group
+    assert v1.names() == {"17"}
+
+
+def test_hierarchies_mounted_together_are_entered_once(tmp_path: Path) -> None:
+    group = Tree(1, {"cpu": tmp_path, "cpuacct": tmp_path}).create("1")
+    assert group.directories() == (tmp_path / "1",)
+
+
+def test_a_process_enters_every_hierarchy(v1: Tree) -> None:
+    group = v1.create("1")
+    group.enter(4711)
+    assert {(directory / "cgroup.procs").read_text() for directory in group.directories()} == {"4711"}
+
+
+def test_v1_limits_are_written(top: Path, v1: Tree) -> None:
+    group = v1.create("1")
+    group.set_limits(Limits(0.5, 1 << 27, 40))
+    assert (top / "cpu/ours/1/cpu.cfs_quota_us").read_text() == "50000"
+    assert (top / "memory/jail/ours/1/memory.limit_in_bytes").read_text() == str(1 << 27)
+    assert (top / "pids/ours/1/pids.max").read_text() == "40"
+    # This kernel accounts no swap: nothing is made up.
+    assert not (top / "memory/jail/ours/1/memory.memsw.limit_in_bytes").exists()
+
+
+def test_v1_swap_is_limited_where_it_is_accounted(top: Path, v1: Tree) -> None:
+    group = v1.create("1")
+    (top / "memory/jail/ours/1/memory.memsw.limit_in_bytes").touch()
+    group.set_memory(1 << 27)
+    assert (top / "memory/jail/ours/1/memory.memsw.limit_in_bytes").read_text() == str(1 << 27)
+
+
+def test_v2_limits_are_written_and_lifted(top: Path, v2: Tree) -> None:
+    group = v2.create("1")
+    group.set_limits(Limits(0.5, 1 << 27, 40))
+    directory = top / "ours/1"
+    assert (directory / "cpu.max").read_text() == "50000 100000"
+    assert (directory / "memory.max").read_text() == str(1 << 27)
+    assert (directory / "pids.max").read_text() == "40"
+    group.set_limits(Limits())
+    assert (directory / "cpu.max").read_text() == "max 100000"
+    assert (directory / "memory.max").read_text() == "max"
+    assert (directory / "pids.max").read_text() == "max"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_counts_of_kills_and_refusals(version: int, request: pytest.FixtureRequest) -> None:
+    group = request.getfixturevalue(f"v{version}").create("1")
+    assert (group.oom_kills(), group.pids_refused()) == (0, 0)  # the kernel says nothing
+    memory = next(each for each in group.directories() if version == 2 or "memory" in each.parts)
+    name = "memory.events" if version == 2 else "memory.oom_control"
+    (memory / name).write_text("oom_kill_disable 0\nunder_oom 0\noom 3\noom_kill 2\n")
+    pids = next(each for each in group.directories() if version == 2 or "pids" in each.parts)
+    (pids / "pids.events").write_text("max 7\n")
+    assert (group.oom_kills(), group.pids_refused()) == (2, 7)
+
+
+def test_processes_of_a_group(v2: Tree) -> None:
+    group = v2.create("1")
+    assert group.processes() == []
+    (group.directories()[0] / "cgroup.procs").write_text("12\n13\n")
+    assert group.processes() == [12, 13]
+
+
+def test_removing_takes_every_directory_and_twice_is_harmless(v1: Tree) -> None:
+    group = v1.create("1")
+    group.remove()
+    assert not any(directory.exists() for directory in group.directories())
+    group.remove()
+    v1.remove()
+    assert not any(base.exists() for base in v1.bases.values())
+    v1.remove()
+
+
+def test_removing_waits_for_a_group_that_is_busy_for_a_moment(v2: Tree) -> None:
+    group = v2.create("1")
+    (directory,) = group.directories()
+    busy = directory / "busy"
+    busy.touch()
+    thread = threading.Timer(0.05, busy.unlink)
+    thread.start()
+    group.remove()
+    thread.join()
+    assert not directory.exists()
+
+
+def test_removing_gives_up_on_a_group_that_stays_busy(v2: Tree) -> None:
+    group = v2.create("1")
+    (group.directories()[0] / "busy").touch()
+    with pytest.raises(OSError, match="not empty"):
+        group.remove(wait_s=0.02)
+
+
+@pytest.mark.system
+def test_this_machine_has_a_tree_that_takes_limits() -> None:
+    ours = tree.find(f"fctest-tree-{os.getpid()}")
+    group = ours.create("1")
+    try:
+        group.set_limits(Limits(0.25, 64 << 20, 20))
+        assert group.processes() == []
+        assert (group.oom_kills(), group.pids_refused()) == (0, 0)
+        group.set_limits(Limits(0.5, 32 << 20, None))
+        group.set_limits(Limits())
+    finally:
+        group.remove()
+        ours.remove()
+    assert not any(base.exists() for base in ours.bases.values())

@@ -1,0 +1,30 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from containerlib.identity import Identity
+
+text = st.text(max_size=20)
+
+
+@given(
+    st.builds(
+        Identity,
+        hostname=text,
+        uid=st.integers(0, 2**31),
+        command=st.lists(text, min_size=1).map(tuple),
+        workdir=text,
+        env=st.dictionaries(text, text),
+        mounts=st.lists(text).map(tuple),
+        address=text,
+        nameservers=text,
+        init=st.booleans(),
+    )
+)
+def test_a_message_gives_the_same_identity(identity: Identity) -> None:
+    assert Identity.from_bytes(identity.to_bytes()) == identity
+
+
+def test_a_message_with_an_unknown_key_is_refused() -> None:
+    with pytest.raises(TypeError, match="unknown"):
+        Identity.from_bytes(b'{"hostname": "a", "uid": 1, "command": [], "mounts": [], "unknown": 1}')

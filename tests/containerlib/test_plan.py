@@ -1,0 +1,146 @@
+"""The order of a container's operations, without a kernel."""
+
+from dataclasses import replace
+
+import pytest
+
+from containerlib import plan
+from containerlib.identity import Identity
+from containerlib.operations import (
+    AttachMount,
+    BecomeUser,
+    BindReadonly,
+    ChangeDirectory,
+    DetachMountTree,
+    EmptyBoundingSet,
+    EnterRoot,
+    ForbidNewPrivileges,
+    GiveAway,
+    MakeDirectory,
+    MakeSymlink,
+    Mask,
+    MountProc,
+    MountSysfs,
+    MountTmpfs,
+    Operation,
+    WriteFile,
+)
+
+STAGE, ETC = "/run/stage", "/images/abc"
+BLOG = Identity(
+    hostname="blog",
+    uid=200_001,
+    command=("php", "-S", "0.0.0.0:80"),
+    workdir="/srv/www",
+    env={"A": "1"},
+    mounts=("/srv/www", "/srv/up"),
+    address="100.96.0.7",
+    nameservers="nameserver 9.9.9.9\n",
+)
+
+
+def positions(operations: tuple[Operation, ...], kind: type[Operation]) -> list[int]:
+    return [number for number, operation in enumerate(operations) if isinstance(operation, kind)]
+
+
+def position(operations: tuple[Operation, ...], kind: type[Operation]) -> int:
+    (number,) = positions(operations, kind)
+    return number
+
+
+def test_nothing_is_mounted_before_the_tree_is_detached_and_nothing_after_the_root_is_entered() -> None:
+    operations = plan.blank_plan(STAGE, ETC)
+    assert position(operations, DetachMountTree) == 0
+    assert position(operations, EnterRoot) == len(operations) - 1
+    assert operations[-1] == EnterRoot(STAGE)
+
+
+def test_what_lies_in_the_root_is_made_after_the_root() -> None:
+    operations = plan.blank_plan(STAGE, ETC)
+    root = position(operations, MountTmpfs)
+    for kind in (MakeDirectory, MakeSymlink, BindReadonly, MountProc, MountSysfs):
+        assert min(positions(operations, kind)) > root
+
+
+def test_masks_come_after_the_proc_that_they_hide_and_the_device_that_they_hide_it_with() -> None:
+    operations = plan.blank_plan(STAGE, ETC)
+    first = min(positions(operations, Mask))
+    assert first > position(operations, MountProc)
+    null = next(number for number, each in enumerate(operations) if getattr(each, "path", "") == f"{STAGE}/dev/null")
+    assert first > null
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("/usr", f"{STAGE}/usr"), (ETC, f"{STAGE}/etc"), (f"{STAGE}/proc/sys", f"{STAGE}/proc/sys")],
+)
+def test_is_bound_read_only(source: str, target: str) -> None:
+    assert BindReadonly(source, target) in plan.blank_plan(STAGE, ETC)
+
+
+@pytest.mark.parametrize("name", ["kcore", "keys", "sysrq-trigger", "timer_list"])
+def test_is_masked(name: str) -> None:
+    assert Mask(f"{STAGE}/proc/{name}", f"{STAGE}/dev/null") in plan.blank_plan(STAGE, ETC)
+
+
+def test_the_directory_of_generated_files_is_roots() -> None:
+    assert MakeDirectory(f"{STAGE}{plan.GENERATED}", 0o755, 0) in plan.blank_plan(STAGE, ETC)
+
+
+def test_links_into_usr_are_those_of_the_host() -> None:
+    links = [each for each in plan.blank_plan(STAGE, ETC, ("bin",)) if isinstance(each, MakeSymlink)]
+    assert [each.target for each in links if each.target.startswith("usr/")] == ["usr/bin"]
+
+
+def test_every_operation_describes_itself_with_its_arguments() -> None:
+    operations = (*plan.blank_plan(STAGE, ETC), *plan.identity_plan(BLOG, (7, 8), (1, 2)))
+    descriptions = [operation.describe() for operation in operations]
+    assert all(type(each).__name__ in text for each, text in zip(operations, descriptions, strict=True))
+    assert f"MountTmpfs(path='{STAGE}', size_bytes={plan.ROOT_BYTES}, inodes={plan.ROOT_INODES})" in descriptions
+
+
+def test_privileges_go_last_and_in_this_order() -> None:
+    operations = plan.identity_plan(BLOG, (7, 8), (1, 2))
+    order = (AttachMount, GiveAway, EmptyBoundingSet, BecomeUser, ForbidNewPrivileges, ChangeDirectory)
+    numbers = [max(positions(operations, kind)) for kind in order]
+    assert numbers == sorted(numbers)
+    # Whatever runs as the user is harmless: entering its directory, which it may not be allowed to, too.
+    assert operations[-1] == ChangeDirectory("/srv/www")
+
+
+def test_mounts_are_attached_in_the_order_of_their_descriptors() -> None:
+    operations = plan.identity_plan(BLOG, (7, 8), (1, 2))
+    attached = [each for each in operations if isinstance(each, AttachMount)]
+    assert attached == [AttachMount(7, "/srv/www"), AttachMount(8, "/srv/up")]
+
+
+def test_a_mount_without_descriptor_is_refused() -> None:
+    with pytest.raises(ValueError, match="longer"):
+        plan.identity_plan(BLOG, (7,), (1, 2))
+
+
+def test_generated_files() -> None:
+    files = plan.generated_files(BLOG)
+    assert "app:x:200001:200001:blog:/tmp:/bin/sh" in files["passwd"].splitlines()
+    assert "app:x:200001:" in files["group"].splitlines()
+    assert files["hostname"] == "blog\n"
+    assert files["hosts"].splitlines() == ["127.0.0.1 localhost", "::1 localhost", "100.96.0.7 blog"]
+    assert files["resolv.conf"] == "nameserver 9.9.9.9\n"
+    written = {each.path: each.text for each in plan.identity_plan(BLOG, (7, 8), ()) if isinstance(each, WriteFile)}
+    assert written == {f"{plan.GENERATED}/{name}": text for name, text in files.items()}
+
+
+def test_environment_of_the_app_wins_over_the_default() -> None:
+    assert plan.environment(BLOG)["HOSTNAME"] == "blog"
+    assert plan.environment(replace(BLOG, env={"PATH": "/x", "HOSTNAME": "y"}))["PATH"] == "/x"
+
+
+@pytest.mark.parametrize(
+    ("init", "expected"),
+    [
+        (True, (plan.INIT, "-g", "--", "/usr/bin/php", "-S", "0.0.0.0:80")),
+        (False, ("/usr/bin/php", "-S", "0.0.0.0:80")),
+    ],
+)
+def test_argv(init: bool, expected: tuple[str, ...]) -> None:
+    assert plan.argv(replace(BLOG, init=init), "/usr/bin/php") == expected
