@@ -1,0 +1,385 @@
+"""A whole installation in a directory, a network and a cgroup of its own, started by what ./quickstart starts it with.
+
+installation    module-scoped; a module may set SETTINGS = {"short_cut": False} for its own
+
+After the module it is brought down, and whatever is left then is a failure: processes, mounts, network namespaces, links,
+addresses, cgroups, trace instances, files.
+"""
+
+import asyncio
+import inspect
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xmlrpc.client
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+from supervisor.xmlrpc import SupervisorTransport
+
+from dispatcher.cmdb import codec, keys
+from dispatcher.cmdb.client import EtcdStore
+from dispatcher.compute import protocol
+from dispatcher.compute.protocol import Live
+from dispatcher.coreapi import service, views
+from dispatcher.domain import AppSpec, ContainerRow, EventRow, Mount, Policy, Status
+from dispatcher.quickstart.programs import MARK, config_text, control_socket
+from dispatcher.settings import Settings
+from tests.fakes.clients import Response, ask
+from tests.fakes.ports import free_port
+
+BIN = Path(sys.executable).parent
+SITE = Path(__file__).parents[1] / "acceptance" / "site"
+PROGRAMS = ("etcd", "launcher", "agent", "webdispatcher", "userproxy")
+POLL_S = 0.02
+RPC_FAULT_SPAWN = 50  # supervisor's SPAWN_ERROR: it died before it was up; it is started again all the same
+
+
+async def wait_for[T](condition: Callable[[], T | Awaitable[T]], within_s: float, what: str = "") -> T:
+    """The first true answer of `condition`, which may be a coroutine function."""
+    deadline = time.monotonic() + within_s
+    while True:
+        answer = condition()
+        value = await answer if inspect.isawaitable(answer) else answer
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {within_s:g} s: {what or inspect.getsource(condition).strip()} (last: {value!r})")
+        await asyncio.sleep(POLL_S)
+
+
+class Installation:
+    def __init__(self, base: Path, number: int, changed: Mapping[str, Any]) -> None:
+        self.base = base
+        names = ("userproxy_listen", "webdispatcher_listen", "userproxy_metrics", "webdispatcher_metrics", "agent_metrics")
+        self.settings = Settings(
+            compute="here",
+            etcd=(f"127.0.0.1:{free_port()}",),
+            run_dir=str(base / "run"),
+            state_dir=str(base / "state"),
+            log_dir=str(base / "log"),
+            network=f"100.99.{number * 16 % 256}.0/20",
+            cgroup=f"fc-{base.name[-8:].lower()}",
+            **{name: f"127.0.0.1:{free_port()}" for name in names},
+            **changed,
+        )
+        self.port = int(self.settings.userproxy_listen.rpartition(":")[2])
+        config = base / "settings.toml"
+        config.write_text(config_text(self.settings))
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("FASTCONTAINER_")}
+        self.environment = clean | {"FASTCONTAINER_CONFIG": str(config), "PATH": f"{BIN}:{os.environ['PATH']}"}
+        self.namespaces: set[str] = set()  # of containers that were seen
+
+    # ---- up and down
+
+    def quickstart(self, *words: str) -> str:
+        command = [sys.executable, "-m", "dispatcher.quickstart.main", *words]
+        # Into a file: a pipe would end only with the last process that inherited it.
+        output = self.base / "quickstart.out"
+        with output.open("wb") as file:
+            done = subprocess.run(
+                command, env=self.environment, cwd=Path(__file__).parents[2],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=100,
+            )  # fmt: skip
+        text = output.read_text()
+        assert done.returncode == 0, f"quickstart {' '.join(words)}: {text}\n{self.logs()}"
+        return text
+
+    def logs(self) -> str:
+        """The end of each program's log, for the message of a failed test."""
+        parts = []
+        for path in sorted((self.base / "log").glob("*.log")):
+            if not path.name.startswith("access"):
+                parts += [f"--- {path.name}", *path.read_text(errors="replace").splitlines()[-25:]]
+        return "\n".join(parts)
+
+    def tracebacks(self) -> list[str]:
+        """A program of ours that logs one has a fault, whatever the clients noticed."""
+        found = []
+        for path in sorted((self.base / "log").glob("*.log*")):
+            text = path.read_text(errors="replace")
+            found += [f"{path.name}: {text[at:at + 3000]}" for at in (m.start() for m in re.finditer("Traceback", text))]
+        return found
+
+    # ---- its programs
+
+    def _supervisor(self, method: str, *arguments: object) -> Any:
+        transport = SupervisorTransport(serverurl=f"unix://{control_socket(self.settings)}")
+        proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+        try:
+            return getattr(proxy.supervisor, method)(*arguments)
+        finally:
+            proxy("close")()
+
+    def pid(self, program: str) -> int:
+        """0 while it is not up."""
+        info = self._supervisor("getProcessInfo", program)
+        return int(info["pid"]) if info["statename"] in ("RUNNING", "STARTING") else 0
+
+    def kill(self, program: str, number: signal.Signals = signal.SIGKILL) -> int:
+        pid = self.pid(program)
+        os.kill(pid, number)
+        return pid
+
+    async def restarted(self, program: str, killed: int, within_s: float = 10.0) -> int:
+        def other() -> int:
+            pid = self.pid(program)
+            return pid if pid != killed else 0
+
+        return await wait_for(other, within_s, f"{program} is started again")
+
+    def stop_program(self, program: str) -> None:
+        self._supervisor("stopProcess", program)
+
+    def start_program(self, program: str) -> None:
+        self._supervisor("startProcess", program)
+
+    # ---- what people do with it
+
+    @asynccontextmanager
+    async def store(self) -> AsyncIterator[EtcdStore]:
+        store = EtcdStore(self.settings)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    async def create(
+        self,
+        name: str,
+        *command: str,
+        words: Mapping[str, str] | None = None,
+        mounts: tuple[Mount, ...] = (),
+        domains: tuple[str, ...] | None = None,
+        **policy: Any,
+    ) -> None:
+        """By default the site of tests/acceptance/site; `policy` may also hold fields of the spec itself."""
+        own = {field: policy.pop(field) for field in ("port", "pids", "init", "env") if field in policy}
+        spec = AppSpec(
+            command=command or ("python3", "-SI", "/srv/site.py"),
+            mounts=(Mount(str(SITE), "/srv", readonly=True), *mounts),
+            policy=Policy(**{"idle_s": 300.0, **policy}),
+            **own,
+        )
+        async with self.store() as store:
+            chosen = (f"{name}.localhost",) if domains is None else domains
+            await service.create_app(store, name, spec, domains=chosen, words=words, compute="here")
+        await self.known(name)
+
+    async def known(self, name: str) -> None:
+        """Until the UserProxy's CMCache has it: a watch away, some milliseconds."""
+
+        async def answers() -> bool:
+            return (await ask(self.port, f"{name}.localhost", "/", user_agent="uptime-probe monitor")).status != 404
+
+        await wait_for(answers, 5.0, f"{name} is known to the proxy")
+
+    async def edit(self, name: str, **changes: Any) -> None:
+        async with self.store() as store:
+            await service.edit_app(store, name, **changes)
+
+    async def remove(self, name: str) -> None:
+        async with self.store() as store:
+            await service.remove_app(store, name)
+
+    async def ask(self, app: str, path: str = "/", method: str = "GET", **fields: str) -> Response:
+        return await ask(self.port, f"{app}.localhost", path, method, **fields)
+
+    def cli(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "fastcontainer"), *words]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
+        assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+        return done
+
+    def cli_json(self, *words: str) -> Any:
+        return json.loads(self.cli(*words, "--json").stdout)
+
+    def etcdctl(self, *words: str) -> str:
+        command = ["etcdctl", "--endpoints", self.settings.etcd[0], *words]
+        environment = {**os.environ, "ETCDCTL_API": "3"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        return done.stdout
+
+    # ---- what there is
+
+    async def rows(self, app: str) -> dict[str, ContainerRow]:
+        async with self.store() as store:
+            found = await store.list(keys.containers_prefix(app))
+        ids = {key: key.rpartition("/")[2] for key, _ in found}
+        return {ids[key]: codec.decode_container(app, ids[key], value.value) for key, value in found}
+
+    async def events(self, app: str, kind: str = "") -> list[EventRow]:
+        async with self.store() as store:
+            found = await views.list_events(store, app)
+        return [event for _, event in found if not kind or event.kind == kind]
+
+    async def lives(self, app: str = "") -> dict[str, Live]:
+        """The agent's truth, by name of the life."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(self.settings.agent_socket, limit=1 << 20)
+        except OSError:
+            return {}
+        found = {}
+        try:
+            writer.write(protocol.encode(protocol.Attach("test")))
+            while isinstance(message := protocol.decode_from_agent(await reader.readline()), Live):
+                found[message.life] = message
+        except (msgspec.DecodeError, ConnectionError):
+            return {}
+        finally:
+            writer.close()
+        return {life: live for life, live in found.items() if not app or live.app == app}
+
+    async def running(self, app: str) -> list[Live]:
+        return [live for live in (await self.lives(app)).values() if live.status is Status.RUNNING]
+
+    async def asleep(self, app: str, within_s: float) -> None:
+        async def gone() -> bool:
+            return not await self.lives(app)
+
+        await wait_for(gone, within_s, f"{app} sleeps")
+
+    def cgroups(self, slot: int | str | None = None) -> list[Path]:
+        tops = {Path(top) for top, _, _ in os.walk("/sys/fs/cgroup") if top.endswith(f"/{self.settings.cgroup}")}
+        return sorted(tops if slot is None else (top / str(slot) for top in tops))
+
+    def slots(self) -> dict[str, list[int]]:
+        """Processes by slot, for every slot that has a cgroup."""
+        found: dict[str, set[int]] = {}
+        for top in self.cgroups():
+            for entry in top.iterdir():
+                if entry.is_dir():
+                    pids = found.setdefault(entry.name, set())
+                    try:
+                        pids.update(map(int, (entry / "cgroup.procs").read_text().split()))
+                    except OSError:
+                        continue
+        return {slot: sorted(pids) for slot, pids in found.items()}
+
+    def slot_of(self, live: Live) -> str:
+        first, _, third, fourth = self.settings.network.partition("/")[0].split(".")
+        a, b, c, d = live.address.partition(":")[0].split(".")
+        return str((int(c) - int(third)) * 256 + int(d) - int(fourth)) if first == a and b else ""
+
+    def pids_of(self, live: Live) -> list[int]:
+        return self.slots().get(self.slot_of(live), [])
+
+    def _is_blank(self, pids: list[int]) -> bool:
+        return len(pids) == 1 and f"launcher.py\0{self.settings.launcher_socket}" in _command(pids[0])
+
+    def traces(self) -> frozenset[str]:
+        """Everything that containers consist of; of the reserve of blanks nothing."""
+        slots = self.slots()
+        reserve = {slot for slot, pids in slots.items() if self._is_blank(pids)}
+        found = {f"process {pid} {_command(pid)}" for slot, pids in slots.items() if slot not in reserve for pid in pids}
+        found |= {f"cgroup {slot}" for slot in slots if slot not in reserve}
+        namespaces = {_namespace(pid) for slot, pids in slots.items() if slot not in reserve for pid in pids}
+        self.namespaces |= namespaces - {"", _namespace(os.getpid())}
+        found |= {f"namespace {name}" for name in _all_namespaces() & self.namespaces}
+        found |= {f"link {name}" for name, slot in self._links().items() if slot not in reserve}
+        found |= {f"mount {line}" for line in self._mounts()}
+        run = Path(self.settings.run_dir)
+        files = (path.relative_to(run) for path in run.rglob("*"))
+        return frozenset(
+            found
+            | {
+                f"file {path}"
+                for path in files
+                if path.parts[0] != "supervisor" and not (path.parts[0] == "slots" and path.parts[1:2] and path.parts[1] in reserve)
+            }
+        )  # fmt: skip
+
+    def _links(self) -> dict[str, str]:
+        first, second, third, _ = (int(part) for part in self.settings.network.partition("/")[0].split("."))
+        base = (first << 24) + (second << 16) + (third << 8)
+        names = (path.name for path in Path("/sys/class/net").iterdir())
+        numbers = {name: int(name[2:], 16) - base for name in names if re.fullmatch("fc[0-9a-f]{8}", name)}
+        return {name: str(number) for name, number in numbers.items() if 0 <= number < 1 << 12}
+
+    def _mounts(self) -> list[str]:
+        return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.base) in line]
+
+    def remains(self) -> list[str]:
+        """After `down`."""
+        host = self.settings.network.partition("/")[0].removesuffix(".0") + ".1"
+        found = [f"link {name}" for name in self._links()] + [f"mount {line}" for line in self._mounts()]
+        found += [f"cgroup {path}" for path in self.cgroups()]
+        found += [f"namespace {name}" for name in _all_namespaces() & self.namespaces]
+        found += [f"address {host}"] if any(
+            address.address == host for addresses in psutil.net_if_addrs().values() for address in addresses
+        ) else []  # fmt: skip
+        found += [f"trace instance {path}" for path in Path("/sys/kernel/tracing/instances").glob(self.settings.cgroup)]
+        found += [f"file {path}" for path in self.base.iterdir() if path.name not in ("settings.toml", "quickstart.out")]
+        for process in psutil.process_iter():
+            try:
+                environment = process.environ().get(MARK)
+                if environment == self.settings.run_dir or any(str(self.base) in word for word in process.cmdline()):
+                    found.append(f"process {process.pid} {process.cmdline()}")
+            except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+                continue
+        return found
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _namespace(pid: int | str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115 - not a path, a name
+    except OSError:
+        return ""
+
+
+def _all_namespaces() -> set[str]:
+    return {_namespace(entry) for entry in os.listdir("/proc") if entry.isdigit()}  # noqa: PTH208 - every millisecond counts
+
+
+_started = iter(range(1, 1000))
+
+
+@pytest.fixture(scope="module")
+def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
+    # Not below pytest's own directory, which no other user may enter.
+    base = Path(tempfile.mkdtemp(prefix="fastcontainer-test-"))
+    base.chmod(0o755)
+    number = (next(_started) + secrets.randbelow(16)) % 16
+    whole = Installation(base, number, getattr(request.module, "SETTINGS", {}))
+    try:
+        whole.quickstart("up", "--detach")
+        yield whole
+        tracebacks = whole.tracebacks()
+        whole.quickstart("down", "--purge")
+        remains = _settled(whole.remains)
+    finally:
+        if (base / "run").exists():
+            subprocess.run(
+                [sys.executable, "-m", "dispatcher.quickstart.main", "down"], env=whole.environment, timeout=100, check=False
+            )  # fmt: skip
+        if not os.environ.get("KEEP_INSTALLATION"):
+            shutil.rmtree(base, ignore_errors=True)
+    assert not remains, "left behind after down:\n  " + "\n  ".join(remains)
+    assert not tracebacks, "in the logs:\n" + "\n".join(tracebacks)
+
+
+def _settled(check: Callable[[], list[str]], patience_s: float = 5.0) -> list[str]:
+    deadline = time.monotonic() + patience_s
+    while (found := check()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
