@@ -1,6 +1,5 @@
 """fastcontainer ps | start | stop | exec"""
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +7,7 @@ import typer
 from msgspec.structs import asdict
 
 from dispatcher.cli.output import Json, print_json, print_table, say
-from dispatcher.cli.session import settings, with_store
+from dispatcher.cli.session import ask_agent, with_store
 from dispatcher.domain import Status
 from dispatcher.units import format_duration
 
@@ -73,10 +72,9 @@ def _length(seconds: float) -> str:
 
 def start(app: App, container: One = "", json: Json = False) -> None:
     """Start an app's containers on this Compute now, without waiting for a request."""
-    from dispatcher.compute.link import say as ask
     from dispatcher.compute.protocol import Answer, Start
 
-    answer = asyncio.run(ask(settings().agent_socket, Start(id=1, app=app, container=container)))
+    answer = ask_agent(Start(id=1, app=app, container=container))
     lives = (answer.live.life,) if isinstance(answer, Answer) else getattr(answer, "lives", ())
     _done("running", lives, json)
 
@@ -88,10 +86,9 @@ def stop(
     json: Json = False,
 ) -> None:
     """Drain and stop an app's containers on this Compute. The next request wakes it again, unless it is switched off."""
-    from dispatcher.compute.link import say as ask
     from dispatcher.compute.protocol import Done, Stop
 
-    answer = asyncio.run(ask(settings().agent_socket, Stop(id=1, app=app, container=container, now=now)))
+    answer = ask_agent(Stop(id=1, app=app, container=container, now=now))
     _done("stopped", answer.lives if isinstance(answer, Done) else (), json)
 
 
@@ -113,9 +110,8 @@ def exec_(
 ) -> None:
     """Run a command inside a live container, as its user: fastcontainer exec blog -- ls -l /srv"""
     from dispatcher.compute.enter import enter
-    from dispatcher.compute.link import say as ask
     from dispatcher.compute.protocol import Door, Enter
 
-    door = asyncio.run(ask(settings().agent_socket, Enter(id=1, app=app, container=container)))
+    door = ask_agent(Enter(id=1, app=app, container=container))
     assert isinstance(door, Door)
     raise typer.Exit(enter(door, command or []))

@@ -1,11 +1,14 @@
-"""One command's dealings with the CMDB: settings, a store, an event loop; and what failed, as a Problem."""
+"""One command's dealings with the CMDB and the agent: settings, an event loop, and what failed, as a Problem."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from dispatcher.cmdb.store import Store, Unavailable
 from dispatcher.problems import Code, Problem
 from dispatcher.settings import Settings, load
+
+if TYPE_CHECKING:
+    from dispatcher.compute.protocol import Answer, Done, Door, Enter, Start, Stop
 
 
 def settings() -> Settings:
@@ -16,6 +19,8 @@ def settings() -> Settings:
 
 
 def with_store[T](work: Callable[[Store], Awaitable[T]]) -> T:
+    import asyncio
+
     from dispatcher.cmdb.client import EtcdStore
 
     configured = settings()
@@ -33,3 +38,12 @@ def with_store[T](work: Callable[[Store], Awaitable[T]]) -> T:
         where = ", ".join(configured.etcd)
         hint = "is it running? A change that was under way may have taken place: look before you repeat it"
         raise Problem(Code.CMDB_DOWN, f"etcd at {where} does not answer: {error}", hint=hint) from error
+
+
+def ask_agent[M: ("Start", "Stop", "Enter")](message: M) -> "Answer | Done | Door":
+    """This host's agent."""
+    import asyncio
+
+    from dispatcher.compute.link import say
+
+    return asyncio.run(say(settings().agent_socket, message))

@@ -51,7 +51,9 @@ def test_edit_changes_what_is_given(blog: Cli) -> None:
     assert after["app"]["spec"] == before["app"]["spec"] | {"env": {"A": "b=c"}, "policy": {"idle_s": 300.0}}
     assert after["app"]["cpu"] is None and after["app"]["memory_bytes"] == 268435456
     assert after["domains"] == ["b.example", "blog.localhost"]
-    said = blog("app", "edit", "blog", "--remove-env", "A", "--remove-mount", "/srv/www", "--remove-domain", "b.example")
+    said = blog(
+        "app", "edit", "blog", "--remove-env", "A", "--remove-mount", "/srv/www", "--remove-domain", "b.example"
+    )
     assert said.code == 0
     last = blog("app", "show", "blog", "--json").json
     assert last["app"]["spec"] == {"command": before["app"]["spec"]["command"], "policy": {"idle_s": 300.0}}
@@ -116,7 +118,7 @@ def test_remove_asks_unless_told(blog: Cli, monkeypatch: pytest.MonkeyPatch) -> 
         (("app", "create", "blog", "--run", "x"), 4, "app blog exists already"),
         (("app", "create", "Blog", "--run", "x"), 2, "'Blog'"),
         (("app", "create", "other"), 2, "--run"),
-        (("app", "create", "other", "--run", "php 'x"), 2, "run: \"php 'x\""),
+        (("app", "create", "other", "--run", "php 'x"), 2, 'run: "php \'x"'),
         (("app", "create", "other", "--run", ""), 2, "command"),
         (("app", "create", "other", "--run", "x", "--domain", "blog.localhost"), 4, "belongs to app blog"),
         (("app", "create", "other", "--run", "x", "--mount", "/a"), 2, "mount: '/a'"),

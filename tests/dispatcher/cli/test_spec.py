@@ -1,0 +1,98 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.cli.flags import Flags
+from dispatcher.cli.spec import changed_spec, format_spec, new_spec, parse_env, parse_mount, parse_spec
+from dispatcher.domain import AppSpec, Mount, Policy, WhileStarting
+from dispatcher.problems import Problem
+
+
+@pytest.mark.parametrize(
+    ("word", "source", "target", "readonly"),
+    [
+        ("/a:/b", "/a", "/b", False),
+        ("./www:/srv/www", "/home/me/www", "/srv/www", False),
+        (".:/srv", "/home/me", "/srv", False),
+        ("../you/x:/srv:ro", "/home/you/x", "/srv", True),
+        ("/a/../../b:/b:rw", "/b", "/b", False),
+    ],
+)
+def test_parse_mount(word: str, source: str, target: str, readonly: bool) -> None:
+    assert parse_mount(word, "/home/me") == {"source": source, "target": target, "readonly": readonly}
+
+
+@pytest.mark.parametrize("word", ["", ":", "/a", "/a:", ":/b", "/a:/b:x", "/a:/b:ro:rw"])
+def test_a_mount_that_is_none(word: str) -> None:
+    with pytest.raises(Problem, match="mount"):
+        parse_mount(word, "/")
+
+
+@pytest.mark.parametrize("word", ["", "A", "=b"])
+def test_an_env_that_is_none(word: str) -> None:
+    with pytest.raises(Problem, match="env"):
+        parse_env(word)
+
+
+def test_new_spec() -> None:
+    flags = Flags(
+        run="sh -c 'a; b' \"$X\"",
+        mount=["w:/w", "x:/w"],
+        env=["A=1", "A=2"],
+        port=81,
+        init=False,
+        idle="1h30m",
+        while_starting=WhileStarting.PAGE,
+        concurrency="4",
+        server_timing=True,
+        health_path="/health",
+    )
+    policy = Policy(
+        idle_s=5400.0, while_starting=WhileStarting.PAGE, concurrency=4, server_timing=True, health_path="/health"
+    )
+    assert new_spec(flags, "/home") == AppSpec(
+        command=("sh", "-c", "a; b", "$X"),
+        mounts=(Mount("/home/x", "/w"),),
+        env={"A": "2"},
+        port=81,
+        init=False,
+        policy=policy,
+    )
+
+
+def test_no_flags_change_nothing() -> None:
+    old = AppSpec(("x",), 81, (Mount("/a", "/b", True),), {"A": "b"}, policy=Policy(idle_s=3.0, concurrency=2))
+    assert changed_spec(old, Flags(), "/") == old
+    assert parse_spec(format_spec(old)) == old
+
+
+def test_flags_can_take_back() -> None:
+    old = AppSpec(("x",), policy=Policy(concurrency=2, health_path="/h", server_timing=True))
+    assert changed_spec(old, Flags(concurrency="auto", health_path="", server_timing=False), "/") == AppSpec(("x",))
+
+
+@given(st.text())
+def test_any_text_is_a_spec_or_a_problem(text: str) -> None:
+    try:
+        parse_spec(text)
+    except Problem as problem:
+        assert problem.message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not JSON"),
+        ("[]", "the spec: Expected `object`"),
+        ("{}", "`command`"),
+        ('{"command": ["x"], "prot": 80}', "prot"),
+        ('{"command": ["x"], "port": "80"}', "port '80': Expected `int`"),
+        ('{"command": ["x"], "workdir": "srv"}', "'srv' is not an absolute path"),
+        ('{"command": ["x"], "mounts": [{"source": "/a/../b", "target": "/c"}]}', "'/a/../b'"),
+        ('{"command": ["x"], "env": {"A=": "b"}}', "a name in env"),
+    ],
+)
+def test_refusals_of_specs(text: str, said: str) -> None:
+    with pytest.raises(Problem) as refused:
+        parse_spec(text)
+    assert said in refused.value.message
