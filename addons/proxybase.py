@@ -47,6 +47,11 @@ class PatientHandler(ProxyConnectionHandler):
 
     async def drain_writers(self) -> None:
         await super().drain_writers()  # type: ignore[no-untyped-call]
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # A connection that its own data made us close: unless the cancellation arrives here, where mitmproxy expects it, it may
+            # arrive in the wait for a lock, and the socket is never closed.
+            await asyncio.sleep(0)
         await self.may_read.wait()
 
 

@@ -44,6 +44,7 @@ class FakeAgent:
         self.traffic: list[dict[str, int]] = []
         self.counts: dict[str, int] = {}
         self.attached: list[str] = []
+        self.begun = asyncio.Event()  # some container runs
         self.reported = asyncio.Condition()
         self._flights: dict[tuple[str, str], asyncio.Task[Live]] = {}
         self._writers: set[asyncio.StreamWriter] = set()
@@ -134,6 +135,7 @@ class FakeAgent:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         live = Live(app, container, generation, Status.RUNNING, address, site.concurrency)
         self._tell(live)
+        self.begun.set()
         return live
 
     def drain(self, app: str, container: str = "1") -> None:
