@@ -7,9 +7,9 @@ Every parse function raises ValueError with the value and the rule; the caller a
 
 import re
 
-_CPU = re.compile(r"(\d+(?:\.\d+)?)%")
-_MEMORY = re.compile(r"(\d+)([KMGT]?)")
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_CPU = re.compile(r"(\d+(?:\.\d+)?)%", re.ASCII)
+_MEMORY = re.compile(r"(\d+)([KMGT]?)", re.ASCII)
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", re.ASCII)
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 CPU_MIN, CPU_MAX = 0.01, 512.0
