@@ -111,7 +111,8 @@ def backoff_s(failures: int, *, proven: bool) -> float:
     """After the `failures`-th failure in a row. One that had proven itself may start again at once, the first time."""
     if proven or failures == 0:
         return 0.0
-    return float(min(BACKOFF_FIRST_S * 2 ** (failures - 1), BACKOFF_MAX_S))
+    doublings = min(failures - 1, 16)  # a site that fails for days must not overflow a float
+    return float(min(BACKOFF_FIRST_S * 2**doublings, BACKOFF_MAX_S))
 
 
 def acting_compute(app: str, computes: Iterable[str]) -> str | None:
