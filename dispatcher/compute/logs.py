@@ -70,7 +70,7 @@ class LifeLog:
 
     def _write(self, fd: int, lines: list[bytes]) -> None:
         head = self._stamp().encode() + b" " + self._streams[fd] + b" "
-        data = b"".join(head + line[:LINE_BYTES_MAX] + b"\n" for line in lines)
+        data = b"".join(head + piece + b"\n" for line in lines for piece in _pieces(line))
         self.tail.extend(line.decode(errors="replace")[:300] for line in lines[-TAIL_LINES:])
         if self._size + len(data) > LIFE_BYTES_MAX:
             self._rotate()
@@ -88,6 +88,10 @@ class LifeLog:
                 newer.replace(older)
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self._size = 0
+
+
+def _pieces(line: bytes) -> list[bytes]:
+    return [line[first : first + LINE_BYTES_MAX] for first in range(0, len(line) or 1, LINE_BYTES_MAX)]
 
 
 def trim(directory: Path) -> None:
