@@ -9,19 +9,19 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 import psutil
 
-from containerlib.sockdiag import SocketDiag, TcpSocket
+from containerlib.sockdiag import SocketDiag
 from dispatcher import units
 from dispatcher.cmdb import codec, keys
 from dispatcher.cmdb.cache import Change, CMCache
 from dispatcher.cmdb.events import EventLog
 from dispatcher.cmdb.registration import Registration
 from dispatcher.cmdb.store import Store, Unavailable
-from dispatcher.compute import logs, metrics, reconcile
+from dispatcher.compute import connected, logs, metrics, reconcile
+from dispatcher.compute.failures import Failures
 from dispatcher.compute.lives import Life, Lives
 from dispatcher.compute.protocol import (
     Answer,
@@ -49,19 +49,9 @@ from dispatcher.tasks import Tasks
 
 TICK_S = 0.25
 RECHECK_S = 1.0  # after somebody who is no proxy was found connected
-FAILURE_KEPT_S = 600.0
 _log = logging.getLogger(__name__)
 
 Waiter = Callable[[Life | Problem], None]
-
-
-@dataclass(slots=True)
-class Failure:
-    """Of a container that failed lately: how often in a row, until when it rests, why."""
-
-    count: int
-    rest_until: float
-    reason: str
 
 
 class Agent:
@@ -79,7 +69,7 @@ class Agent:
         self.server = Server(settings.agent_socket, settings.proxy_user, self._said, self._left)
         self.registration = Registration(store, keys.compute_key(settings.compute))
         self._waiting: dict[str, list[Waiter]] = {}  # by life
-        self._failures: dict[tuple[str, str], Failure] = {}
+        self._failures = Failures()
         self._changed: dict[str, None] = {}  # apps to reconcile
         self._reconcile_wanted = asyncio.Event()
         self._something_lives = asyncio.Event()
@@ -121,7 +111,7 @@ class Agent:
         match change.key:
             case keys.SpecKey(app) | keys.WordKey(app, _):
                 if isinstance(change.key, keys.SpecKey):
-                    self._forgive(app)
+                    self._failures.forgive(app)
                 self._want_reconcile(app)
             case keys.ContainerKey(app, id):
                 row = self._cache.containers(app).get(id)
@@ -129,12 +119,6 @@ class Agent:
                     self._want_reconcile(app)
             case _:
                 pass
-
-    def _forgive(self, app: str) -> None:
-        """A new definition deserves a start at once."""
-        for name in [name for name in self._failures if name[0] == app]:
-            self._failures[name].rest_until = 0.0
-            self._failures[name].count = 0
 
     def _refused(self, key: str, value: str, rule: str) -> None:
         app = keys.app_of(key)
@@ -246,7 +230,7 @@ class Agent:
         for id, row in self.rows.of(app).items():
             if row.compute == self._settings.compute and self.lives.get(app, id) is None:
                 self.rows.put(app, id, None)
-                self._failures.pop((app, id), None)
+                self._failures.forget(app, id)
         if not self.lives.of(app):
             logs.remove(self._settings.log_dir, app)
 
@@ -292,9 +276,13 @@ class Agent:
         rows = self.rows.of(app_name)
         lives = self.lives.of(app_name)
         mine = [each for each, row in rows.items() if row.compute == self._settings.compute and each not in lives]
-        able = [each for each in mine if cause is not Cause.REQUEST or not self._is_resting(app_name, each)]
+        able = [
+            each
+            for each in mine
+            if cause is not Cause.REQUEST or not self._failures.is_resting(app_name, each, time.monotonic())
+        ]
         if mine and not able:
-            failure = min((self._failures[app_name, each] for each in mine), key=lambda failure: failure.rest_until)
+            failure = self._failures.first_rested(app_name, mine)
             wait_s = max(0.1, failure.rest_until - time.monotonic())
             raise Problem(Code.BACKING_OFF, f"app {app_name} failed: {failure.reason}", retry_after_s=wait_s)
         if not able:
@@ -303,10 +291,6 @@ class Agent:
                 life.leaving = True
             self.rows.put(app_name, able[0], ContainerRow(self._settings.compute))
         return self._start(app, id if id in able else able[0], cause, detail)
-
-    def _is_resting(self, app: str, id: str) -> bool:
-        failure = self._failures.get((app, id))
-        return failure is not None and failure.rest_until > time.monotonic()
 
     def _answer(self, life: Life, result: Life | Problem) -> None:
         for waiter in self._waiting.pop(life.name, ()):
@@ -333,7 +317,7 @@ class Agent:
         app, id = life.app.name, life.id
         self.server.publish(Gone(app, id, life.generation, life.problem))
         if expected:
-            self._failures.pop((app, id), None)
+            self._failures.forget(app, id)
             self.tell(life, "stopped", life.draining.reason if life.draining else "")
             row = msgspec.structs.replace(_resting_row(self._row(life)), reason="")
             self.rows.put(app, id, None if life.is_leaving else row)
@@ -347,12 +331,7 @@ class Agent:
     def _failed(self, life: Life) -> None:
         app, id, now = life.app.name, life.id, time.monotonic()
         ran_s = now - life.running_since if life.running_since else 0.0
-        proven = ran_s >= reconcile.PROVEN_AFTER_S
-        failure = self._failures.setdefault((app, id), Failure(0, 0.0, ""))
-        # Whatever ran is started again at once, the first time: its clients are waiting.
-        failure.count = 1 if proven else failure.count + 1
-        rest_s = reconcile.backoff_s(failure.count, proven=proven or (ran_s > 0 and failure.count == 1))
-        failure.rest_until, failure.reason = now + rest_s, life.problem
+        rest_s = self._failures.record(app, id, life.problem, ran_s=ran_s, now=now)
         status = Status.FAILED if rest_s else Status.REGISTERED
         row = _resting_row(self._row(life))
         self.rows.put(app, id, msgspec.structs.replace(row, status=status, reason=life.problem[:500]))
@@ -452,35 +431,23 @@ class Agent:
         self.lives.drain(life, "its lifespan is over" if over else "its definition was changed", cut_after_s=left_s)
 
     def _is_used_directly(self, life: Life) -> bool:
-        """Connected by somebody who is neither a proxy nor in the container itself. What it connects to (a database) and what a
-        proxy keeps open for later do not count."""
         assert life.handle is not None
         port, own = life.app.spec.port, life.handle.address
-        peers = [found for found in life.handle.wire.diag.established() if found.local_port == port]
-        foreign = [found for found in peers if found.remote != own and not found.remote.startswith("127.")]
-        from_host = [found for found in foreign if found.remote == self.lives.host_address]
-        if len(foreign) > len(from_host):
+        foreign = connected.foreign(life.handle.wire.diag.established(), own=own, port=port)
+        if any(found.remote != self.lives.host_address for found in foreign):
             return True
-        return bool(from_host) and self._has_unknown_user(own, port)
-
-    def _has_unknown_user(self, address: str, port: int) -> bool:
-        def is_there(found: TcpSocket) -> bool:
-            return found.remote == address and found.remote_port == port
-
-        return any(
-            found.uid not in self.server.proxy_uids for found in self._host_diag.established() if is_there(found)
-        )
+        if not foreign:
+            return False
+        outside, uids = self._host_diag.established(), self.server.proxy_uids
+        return connected.by_others_on_host(outside, own=own, port=port, proxy_uids=uids)
 
     def _tick_failures(self, now: float) -> None:
-        for (app, id), failure in list(self._failures.items()):
-            if failure.rest_until <= now:
-                row = self.rows.of(app).get(id)
-                if row and row.status is Status.FAILED and self.lives.get(app, id) is None:
-                    self.rows.put(app, id, msgspec.structs.replace(row, status=Status.REGISTERED))
-                    self._want_reconcile(app)
-                self._retry_successor(app, id)
-                if failure.rest_until + FAILURE_KEPT_S <= now:
-                    del self._failures[app, id]
+        for app, id in self._failures.rested(now):
+            row = self.rows.of(app).get(id)
+            if row and row.status is Status.FAILED and self.lives.get(app, id) is None:
+                self.rows.put(app, id, msgspec.structs.replace(row, status=Status.REGISTERED))
+                self._want_reconcile(app)
+            self._retry_successor(app, id)
 
     def _retry_successor(self, app: str, id: str) -> None:
         predecessor = next((life for life in self.lives.of(app).values() if life.successor == id), None)
