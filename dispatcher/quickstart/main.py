@@ -106,8 +106,11 @@ def _last_lines(settings: Settings, name: str) -> str:
 
 def _tell(settings: Settings) -> None:
     port = settings.userproxy_listen.rpartition(":")[2]
-    command = _venv_bin() / "fastcontainer"
-    print(f"""
+    # Who changed something by a variable has to tell the command line of it, too.
+    found = "" if settings == load({}) else f"FASTCONTAINER_CONFIG={config_path(settings)} "
+    command = f"{found}{_venv_bin() / 'fastcontainer'}"
+    print(
+        f"""
   http://hello.localhost:{port}/   a few lines of Python
   http://php.localhost:{port}/     Apache with mod_php, phpinfo()
   both asleep until you ask:  curl http://hello.localhost:{port}/
@@ -116,7 +119,9 @@ def _tell(settings: Settings) -> None:
   {command} app list       all sites
   {command} events hello   what happened to one
   logs in {settings.log_dir}; ./quickstart down stops everything
-""")
+""",
+        flush=True,
+    )
 
 
 def _wait_for_signal(manager: Manager) -> None:

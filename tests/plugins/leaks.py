@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-PATIENCE_S = 1.0  # for what is being closed this very moment
+PATIENCE_S = 3.0  # for what is being closed this very moment, by gRPC in a thread of its own
 KERNEL_PATIENCE_S = 5.0  # network namespaces are destroyed in the background
 
 # Opened once by a library and kept for the life of the process (gRPC's pollers, the random source, time zones).
