@@ -10,7 +10,6 @@ from bench.results import Report
 
 # Name -> what it measures. The module bench.NAME has `run(quick: bool) -> Report`.
 BENCHMARKS = {
-    "coldstart": "milliseconds to the first byte of a sleeping site, beside posix_spawn, bubblewrap and runc",
     "cmcache": "load time, memory and update latency of the CMCache against a real etcd",
     "coldstart": "milliseconds to the first byte of a sleeping site, by phase, beside posix_spawn, bubblewrap and runc (root)",
 }

@@ -110,7 +110,10 @@ _event = msgspec.json.Decoder(EventRow)
 def _decode[T](key: str, value: bytes, function: Callable[[Any], T], argument: str | bytes) -> T:
     try:
         return function(argument)
-    except (ValueError, msgspec.DecodeError) as error:
+    except msgspec.DecodeError as error:
+        not_json = "" if isinstance(error, msgspec.ValidationError) else "it is not JSON: "
+        raise Refused(key, shown(value), f"{not_json}{error}") from error
+    except ValueError as error:
         raise Refused(key, shown(value), str(error)) from error
 
 

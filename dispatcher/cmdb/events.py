@@ -83,7 +83,7 @@ class EventLog:
             except LeaseLost:
                 self._lease = 0
             except Unavailable as error:
-                _log.debug("events wait for the CMDB: %s", error)
+                _log.debug("events wait for the CMDB: %s", str(error))
                 await asyncio.sleep(RETRY_S)
             if not self._queue:
                 self._wanted.clear()

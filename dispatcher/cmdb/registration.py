@@ -59,7 +59,7 @@ class Registration:
             except LeaseLost:
                 self._lease, refresh_at, wait_s = 0, 0.0, 0.0
             except Unavailable as error:
-                _log.debug("%s is not refreshed: %s", self._key, error)
+                _log.debug("%s is not refreshed: %s", self._key, str(error))
                 wait_s *= random.uniform(0.5, 1.5)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
