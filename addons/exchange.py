@@ -96,6 +96,7 @@ class Register:
         access_log: AccessLog,
         *,
         new_id: Callable[[], str],
+        hears: Callable[[str], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connections = connections
@@ -104,6 +105,7 @@ class Register:
         self._metrics = metrics
         self._access_log = access_log
         self._new_id = new_id
+        self._hears = hears
         self._clock = clock
         self._under_way: dict[str, Exchange] = {}
         self.empty = asyncio.Event()
@@ -111,6 +113,9 @@ class Register:
 
     def __len__(self) -> int:
         return len(self._under_way)
+
+    def hears(self, hook: str) -> bool:
+        return self._hears(hook)
 
     def now(self) -> float:
         return self._clock()

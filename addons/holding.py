@@ -26,7 +26,7 @@ class Grant(NamedTuple):
     backend: Backend
     waited_s: float = 0.0
     woke: bool = False  # it waited for a start
-    phases: Mapping[str, float] = {}  # of that start, in milliseconds; filled in when the agent answers, a moment after the push
+    phases: Mapping[str, float] = {}  # of that start, in milliseconds; filled in a moment after the push
 
 
 class Containers(Protocol):

@@ -141,6 +141,7 @@ class Proxy:
     ) -> None:
         self.settings = settings or settings_module.load()
         self._open_store = open_store
+        self.hears: Callable[[str], bool] = lambda hook: True  # whether any addon has this hook
         self._running = False
         self._key: bytes | None = None
 
@@ -207,6 +208,7 @@ class Proxy:
             self.metrics,
             self.access_log,
             new_id=lambda: f"{rng.getrandbits(64):016x}",
+            hears=self.hears,
         )
         self._trusted = headers.networks(self.settings.trusted_proxies)
         self.loaded = asyncio.Event()

@@ -49,6 +49,9 @@ class Passage(Protocol):
 
 
 class Keeper(Refusals, Protocol):
+    def hears(self, hook: str) -> bool:
+        """Whether any addon has this hook."""
+
     def begin(self, flow: http.HTTPFlow) -> Passage: ...
 
     def passage(self, flow: http.HTTPFlow) -> Passage: ...
@@ -298,7 +301,15 @@ class Layer(http_layers.HttpLayer):
         elif isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
             pass  # a backend connection that was forgotten
         else:
-            yield from super()._handle_event(event)
+            yield from self._without_unheard_hooks(event)
+
+    def _without_unheard_hooks(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """A hook that no addon has is over at once: mitmproxy would make a task for it and take a turn of the loop."""
+        for command in super()._handle_event(event):
+            if isinstance(command, commands.StartHook) and command.blocking and not self._keeper.hears(command.name):
+                yield from self._without_unheard_hooks(events.HookCompleted(command))
+            else:
+                yield command
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         self.forget_closed()
