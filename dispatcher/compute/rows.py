@@ -80,9 +80,10 @@ class Rows:
         key = keys.container_key(*name)
         found = await self._store.get(key)
         value = None if row is None else codec.encode(row)
-        if (found.value if found else None) == value:
-            revision: int | None = 1
+        if found and found.value == value:  # written before, but the answer was lost: the cache need not have it yet
+            revision: int | None = found.mod_revision
         else:
+            # A row that is not there is taken away all the same, for the revision since when it is not.
             operation = Delete(key) if value is None else Put(key, value)
             revision = await self._store.commit([Unchanged(key, found.mod_revision if found else 0)], [operation])
         if revision is not None and self._wanted[app][id] == row:
