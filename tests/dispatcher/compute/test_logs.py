@@ -2,13 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from dispatcher.compute import logs
 from dispatcher.compute.logs import LifeLog
+from tests.plugins.compute import until
 
 
 class Pipes:
@@ -31,11 +32,6 @@ class Pipes:
         self.log.close()
         self.closed = True
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
-            while not condition():
-                await asyncio.sleep(0.001)
-
 
 @pytest.fixture
 async def pipes(tmp_path: Path) -> AsyncIterator[Pipes]:
@@ -49,7 +45,7 @@ async def pipes(tmp_path: Path) -> AsyncIterator[Pipes]:
 
 async def test_lines_of_both_streams_are_stamped(pipes: Pipes) -> None:
     os.write(pipes.out[1], b"one\ntwo\n")
-    await pipes.until(lambda: pipes.path.stat().st_size > 0)
+    await until(lambda: pipes.path.stat().st_size > 0)
     os.write(pipes.err[1], b"oops\n")
     pipes.end()
     assert pipes.path.read_bytes() == b"T out one\nT out two\nT err oops\n"
@@ -112,7 +108,7 @@ async def test_output_is_bounded_by_rotation(pipes: Pipes, monkeypatch: pytest.M
     for number in range(300):
         os.write(pipes.out[1], b"line %03d\n" % number)
         await asyncio.sleep(0)
-        await pipes.until(lambda last=f"line {number:03d}": list(pipes.log.tail)[-1:] == [last])  # type: ignore[misc]
+        await until(lambda last=f"line {number:03d}": list(pipes.log.tail)[-1:] == [last])
     pipes.end()
     files = sorted(pipes.path.parent.iterdir())
     assert [file.name for file in files] == ["1.1.log", "1.1.log.1", "1.1.log.2"]
@@ -124,9 +120,9 @@ async def test_output_is_bounded_by_rotation(pipes: Pipes, monkeypatch: pytest.M
 async def test_a_program_that_closes_its_output_costs_no_cpu(pipes: Pipes) -> None:
     os.close(pipes.out[1])
     loop = asyncio.get_running_loop()
-    await pipes.until(lambda: not loop.remove_reader(pipes.out[0]))
+    await until(lambda: not loop.remove_reader(pipes.out[0]))
     os.write(pipes.err[1], b"still here\n")
-    await pipes.until(lambda: bool(pipes.log.tail))
+    await until(lambda: bool(pipes.log.tail))
     os.close(pipes.err[1])
     pipes.close()
     assert pipes.path.read_bytes() == b"T err still here\n"
@@ -144,7 +140,7 @@ async def test_a_full_disk_takes_nobody_down(pipes: Pipes, caplog: pytest.LogCap
 async def test_a_new_agent_goes_on_where_the_old_one_stopped(tmp_path: Path) -> None:
     first = Pipes(tmp_path / "blog")
     os.write(first.out[1], b"before\n")
-    await first.until(lambda: bool(first.log.tail))
+    await until(lambda: bool(first.log.tail))
     first.log.close()
     second = LifeLog(tmp_path / "blog", "1.1", (first.out[0], first.err[0]), lambda: "T")
     second.follow()

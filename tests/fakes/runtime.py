@@ -1,0 +1,198 @@
+"""containerlib's Runtime without a kernel: what lives.py and pool.py ask of it, kept by a fake that a test steers.
+
+    runtime = FakeRuntime()
+    container = await runtime.make_blank()
+    runtime.programs["blog"] = lambda container: container.listen(80)       # what `blog` does once it is executed
+    container.end(9)                                                         # its wait status
+
+tests/containerlib/test_runtime.py runs one suite over this and the real one.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from containerlib.cgroups import Limits
+from containerlib.identity import Identity
+from containerlib.runtime import BindMount, StartFailed
+from containerlib.sockdiag import TCP_ESTABLISHED, TCP_LISTEN, TcpSocket
+
+HOST = "100.96.0.1"
+NO_PROCESS = 2**22 + 1  # a number that no process has
+
+
+@dataclass
+class FakeDiag:
+    ports: dict[int, tuple[str, int]] = field(default_factory=dict)  # port: address, backlog
+    connections: list[TcpSocket] = field(default_factory=list)
+
+    def listening(self) -> list[TcpSocket]:
+        return [
+            TcpSocket(TCP_LISTEN, address, port, "0.0.0.0", 0, backlog, 0)
+            for port, (address, backlog) in self.ports.items()
+        ]
+
+    def established(self) -> list[TcpSocket]:
+        return list(self.connections)
+
+    def connect(self, local: str, local_port: int, remote: str, remote_port: int = 40_000) -> None:
+        self.connections.append(TcpSocket(TCP_ESTABLISHED, local, local_port, remote, remote_port, 0, 0))
+
+    def close(self) -> None:
+        self.ports = {}
+
+
+@dataclass
+class FakeWire:
+    slot: int
+    address: str
+    diag: FakeDiag = field(default_factory=FakeDiag)
+
+
+@dataclass
+class FakeGroup:
+    name: str
+    limits: Limits = Limits()
+    history: list[Limits] = field(default_factory=list)
+    killed_for_memory: int = 0
+    forks_refused: int = 0
+    memory_in_use: int = 0
+
+    def _set(self, limits: Limits) -> None:
+        self.limits = limits
+        self.history.append(limits)
+
+    def set_cpu(self, cpu: float | None) -> None:
+        self._set(replace(self.limits, cpu=cpu))
+
+    def set_memory(self, amount_bytes: int | None) -> None:
+        if amount_bytes is not None and amount_bytes < self.memory_in_use:
+            raise OSError(16, "Device or resource busy")
+        self._set(replace(self.limits, memory_bytes=amount_bytes))
+
+    def set_limits(self, wanted: Limits) -> None:
+        self._set(wanted)
+
+    def oom_kills(self) -> int:
+        return self.killed_for_memory
+
+    def pids_refused(self) -> int:
+        return self.forks_refused
+
+    def directories(self) -> tuple[Path, ...]:
+        return (Path("/sys/fs/cgroup/fake") / self.name,)
+
+
+class FakeContainer:
+    """Its pidfd is the reading end of a pipe: readable once the process has ended, like a real one."""
+
+    def __init__(self, slot: int, etc_image: str) -> None:
+        self.slot = slot
+        self.pid = NO_PROCESS + slot
+        self.start_time = 1000 + slot
+        self.etc_image = etc_image
+        self.group = FakeGroup(str(slot))
+        self.wire = FakeWire(slot, f"100.96.{slot >> 8}.{slot & 255}")
+        self.pidfd, self._life = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        out, err = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK), os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.logs = (out[0], err[0])
+        self.stdout, self.stderr = out[1], err[1]
+        self.identity: Identity | None = None
+        self.mounts: tuple[BindMount, ...] = ()
+        self.status: int | None = None
+        self.is_dead = False
+        self.is_closed = False
+        self.signals: list[signal.Signals] = []
+        self.on_stop: Callable[[], None] = lambda: self.end(signal.SIGTERM)
+
+    @property
+    def address(self) -> str:
+        return self.wire.address
+
+    def listen(self, port: int = 80, address: str = "0.0.0.0", backlog: int = 128) -> None:
+        self.wire.diag.ports[port] = (address, backlog)
+
+    def end(self, status: int | None) -> None:
+        if not self.is_dead:
+            self.is_dead, self.status = True, status
+            self.wire.diag.close()
+            for fd in (self.stdout, self.stderr, self._life):
+                os.close(fd)
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.is_dead:
+            return
+        self.signals.append(number)
+        if number is signal.SIGKILL:
+            self.end(number)
+        else:
+            self.on_stop()
+
+    def close(self) -> None:
+        assert not self.is_closed
+        self.is_closed = True
+        for fd in (self.pidfd, *self.logs):
+            os.close(fd)
+
+
+Program = Callable[[FakeContainer], None]
+
+
+def _serve(container: FakeContainer) -> None:
+    container.listen(80)
+
+
+class _Network:
+    class addresses:  # noqa: N801
+        host = HOST
+
+
+class FakeRuntime:
+    network = _Network
+
+    def __init__(self) -> None:
+        self.programs: dict[str, Program] = {}
+        self.containers: dict[int, FakeContainer] = {}  # that exist, by slot
+        self.woken: list[FakeContainer] = []
+        self.failing: BaseException | None = None  # makes blanks fail
+        self.refusing: BaseException | None = None  # makes waking fail
+        self.image = "etc-1"
+        self._last_slot = 1
+
+    async def make_blank(self) -> FakeContainer:
+        if self.failing:
+            raise self.failing
+        self._last_slot += 1
+        container = FakeContainer(self._last_slot, self.image)
+        self.containers[container.slot] = container
+        return container
+
+    async def wake(
+        self, blank: FakeContainer, identity: Identity, mounts: tuple[BindMount, ...], limits: Limits
+    ) -> dict[str, float]:
+        blank.group.set_limits(limits)
+        if blank.is_dead:
+            raise StartFailed("the prepared process is gone")
+        if self.refusing:
+            blank.end(127 << 8)
+            raise self.refusing
+        blank.identity, blank.mounts = identity, mounts
+        self.woken.append(blank)
+        self.programs.get(identity.hostname, _serve)(blank)
+        return {"cgroup": 0.1, "mounts": 0.2, "exec": 0.3}
+
+    async def adopt(self, slot: int, pid: int, started: int) -> FakeContainer | None:
+        container = self.containers.get(slot)
+        if container is None or container.is_dead or (container.pid, container.start_time) != (pid, started):
+            return None
+        return container
+
+    async def exit_status(self, container: FakeContainer) -> int | None:
+        return container.status
+
+    async def destroy(self, container: FakeContainer) -> None:
+        container.signal(signal.SIGKILL)
+        container.close()
+        del self.containers[container.slot]
