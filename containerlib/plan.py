@@ -89,6 +89,10 @@ def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LIN
         *(BindReadonly(at(f"proc/{name}"), at(f"proc/{name}")) for name in _READONLY),
         MountSysfs(at("sys")),
         EnterRoot(stage),
+        # These bind whatever will be executed; what this process itself may do, it still may.
+        ForbidCoreDumps(),
+        EmptyBoundingSet(),
+        ForbidNewPrivileges(),
     )
 
 
@@ -112,10 +116,7 @@ def identity_plan(identity: Identity, mount_fds: tuple[int, ...], log_fds: tuple
         *(WriteFile(f"{GENERATED}/{name}", text) for name, text in generated_files(identity).items()),
         *(AttachMount(fd, target) for fd, target in zip(mount_fds, identity.mounts, strict=True)),
         GiveAway(log_fds, identity.uid),
-        ForbidCoreDumps(),
-        EmptyBoundingSet(),
         BecomeUser(identity.uid),
-        ForbidNewPrivileges(),
         ChangeDirectory(identity.workdir),
     )
 

@@ -14,6 +14,7 @@ from containerlib.operations import (
     DetachMountTree,
     EmptyBoundingSet,
     EnterRoot,
+    ForbidCoreDumps,
     ForbidNewPrivileges,
     GiveAway,
     MakeDirectory,
@@ -51,8 +52,9 @@ def position(operations: tuple[Operation, ...], kind: type[Operation]) -> int:
 def test_nothing_is_mounted_before_the_tree_is_detached_and_nothing_after_the_root_is_entered() -> None:
     operations = plan.blank_plan(STAGE, ETC)
     assert position(operations, DetachMountTree) == 0
-    assert position(operations, EnterRoot) == len(operations) - 1
-    assert operations[-1] == EnterRoot(STAGE)
+    assert operations[position(operations, EnterRoot)] == EnterRoot(STAGE)
+    after = {type(each) for each in operations[position(operations, EnterRoot) + 1 :]}
+    assert after == {ForbidCoreDumps, EmptyBoundingSet, ForbidNewPrivileges}
 
 
 def test_what_lies_in_the_root_is_made_after_the_root() -> None:
@@ -101,7 +103,7 @@ def test_every_operation_describes_itself_with_its_arguments() -> None:
 
 def test_privileges_go_last_and_in_this_order() -> None:
     operations = plan.identity_plan(BLOG, (7, 8), (1, 2))
-    order = (AttachMount, GiveAway, EmptyBoundingSet, BecomeUser, ForbidNewPrivileges, ChangeDirectory)
+    order = (AttachMount, GiveAway, BecomeUser, ChangeDirectory)
     numbers = [max(positions(operations, kind)) for kind in order]
     assert numbers == sorted(numbers)
     # Whatever runs as the user is harmless: entering its directory, which it may not be allowed to, too.
