@@ -159,7 +159,9 @@ class CMCache:
                 self._stale = True
                 _log.info("cmcache loads again: %s", str(error))
             except Unavailable as error:
-                if self.connected or self.reconnects == 0:  # as text: a log record that keeps the error would keep the channel
+                if (
+                    self.connected or self.reconnects == 0
+                ):  # as text: a log record that keeps the error would keep the channel
                     _log.warning("cmcache lost the CMDB and serves what it knows: %s", str(error))
             self.connected = False
             self.reconnects += 1

@@ -33,6 +33,7 @@ from dispatcher.tasks import Tasks
 CALL_S = 5.0
 PAGE_S = 30.0
 HEARTBEAT_S = 5.0
+CLOSE_S = 0.02
 PAGE_KEYS = 20_000  # the paging costs etcd quadratically, so few large pages ...
 SLICE_KEYS = 4_000  # ... handed on in slices that do not stall the loop
 QUEUED_BATCHES = 8  # then the stream waits for its reader
@@ -179,6 +180,9 @@ class EtcdStore:
         link, self._link = self._link, None  # gRPC's poller and its sockets live as long as any channel is referred to
         if link is not None:
             await link.channel.close(None)
+            await asyncio.sleep(
+                CLOSE_S
+            )  # gRPC ends a cancelled call's last operations in some later turn of the loop, and tells nobody
 
     async def watch(self, prefix: str, from_revision: int, until: str = "") -> AsyncGenerator[Batch]:
         # A unary read first: it has a deadline where opening a stream has none, and it proves token, quorum and history.

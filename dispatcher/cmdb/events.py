@@ -25,6 +25,7 @@ KEPT_MAX = 200  # newest of each app
 TRIM_EVERY = 50  # events of one app between two looks at how many there are
 QUEUE_MAX = 10_000
 BATCH_MAX = 100
+GATHER_S = 0.05  # a start and what follows from it are one write, and none while somebody waits for it
 RETRY_S = 1.0
 CLOSE_S = 2.0
 
@@ -78,6 +79,8 @@ class EventLog:
     async def _write_all(self) -> None:
         while True:
             await self._wanted.wait()
+            if len(self._queue) < BATCH_MAX:
+                await asyncio.sleep(GATHER_S)
             try:
                 await self._write_some()
             except LeaseLost:

@@ -20,7 +20,7 @@ class Registration:
         self._key = key
         self._ttl_s = ttl_s
         self._tasks = Tasks()
-        self._lease = 0
+        self.lease = 0
         self._value = b""
         self._written: bytes | None = None  # under the present lease
         self._wanted = asyncio.Event()
@@ -38,9 +38,9 @@ class Registration:
     async def close(self) -> None:
         """Takes the key away, if the store answers; else its lease does."""
         await self._tasks.close()
-        if self._lease:
+        if self.lease:
             with contextlib.suppress(Unavailable):
-                await self._store.revoke(self._lease)
+                await self._store.revoke(self.lease)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -53,11 +53,11 @@ class Registration:
                     refresh_at = loop.time() + self._ttl_s / 3 * random.uniform(0.8, 1.0)
                 self._wanted.clear()
                 if self._written != (value := self._value):
-                    await self._store.commit([], [Put(self._key, value, self._lease)])
+                    await self._store.commit([], [Put(self._key, value, self.lease)])
                     self._written = value
                 wait_s = max(0.0, refresh_at - loop.time())
             except LeaseLost:
-                self._lease, refresh_at, wait_s = 0, 0.0, 0.0
+                self.lease, refresh_at, wait_s = 0, 0.0, 0.0
             except Unavailable as error:
                 _log.debug("%s is not refreshed: %s", self._key, str(error))
                 wait_s *= random.uniform(0.5, 1.5)
@@ -66,10 +66,10 @@ class Registration:
                     await self._wanted.wait()
 
     async def _hold_lease(self) -> None:
-        if self._lease and not await self._store.keep_alive(self._lease):
+        if self.lease and not await self._store.keep_alive(self.lease):
             _log.warning("the lease of %s was lost; registering again", self._key)
-            self._lease = 0
-        if not self._lease:
+            self.lease = 0
+        if not self.lease:
             self._written = None
-            self._lease = await self._store.grant(self._ttl_s)
+            self.lease = await self._store.grant(self._ttl_s)
             self.grants += 1

@@ -218,10 +218,15 @@ async def test_reload_replaces_by_difference(watched: Watched, memory: MemorySto
     await reload(
         watched,
         memory,
-        (Put(keys.word_key("blog", "cpu"), b"60%"), Delete(keys.domain_key("*.example.com")), Put(keys.spec_key("new"), SPEC)),
+        (
+            Put(keys.word_key("blog", "cpu"), b"60%"),
+            Delete(keys.domain_key("*.example.com")),
+            Put(keys.spec_key("new"), SPEC),
+        ),
     )
     assert sorted(watched.changes, key=str) == sorted(
-        [Change(WordKey("blog", Field.CPU)), Change(SpecKey("new")), Change(DomainKey("*.example.com"), deleted=True)], key=str
+        [Change(WordKey("blog", Field.CPU)), Change(SpecKey("new")), Change(DomainKey("*.example.com"), deleted=True)],
+        key=str,
     )
     app = watched.cache.app("blog")
     assert app is not None and app.cpu == 0.6

@@ -105,11 +105,21 @@ def test_any_bytes_are_a_word_or_refused(field: Field, value: bytes) -> None:
     [
         ({}, App("blog", SPEC)),
         (
-            {Field.CONTAINERS: b"3", Field.CPU: b"50%", Field.MEMORY: b"64M", Field.SWITCH: b"off", Field.UID_BASE: b"300000"},
+            {
+                Field.CONTAINERS: b"3",
+                Field.CPU: b"50%",
+                Field.MEMORY: b"64M",
+                Field.SWITCH: b"off",
+                Field.UID_BASE: b"300000",
+            },
             App("blog", SPEC, 3, 0.5, 64 << 20, Switch.OFF, 300_000),
         ),
         (
-            {Field.CONTAINERS: b"auto", Field.CPU: b"50%", Field.SCALING: b'{"containers":4,"cpu":2.0,"memory_bytes":8388608}'},
+            {
+                Field.CONTAINERS: b"auto",
+                Field.CPU: b"50%",
+                Field.SCALING: b'{"containers":4,"cpu":2.0,"memory_bytes":8388608}',
+            },
             App("blog", SPEC, 4, 0.5, 8 << 20),
         ),
         ({Field.CONTAINERS: b"auto", Field.CPU: b"auto", Field.SCALING: b"{}"}, App("blog", SPEC)),

@@ -61,7 +61,7 @@ async def in_background(function: Callable[[], object]) -> None:
 
 
 async def equal(watched: Watched, store: EtcdStore) -> bool:
-    there = {key: value.value async for page in store.pages(keys.CONFIGURATION, keys.CONFIGURATION_END) for key, value in page.items}
+    there = {key: value.value async for page in store.pages(keys.APPS) for key, value in page.items}
     cache = watched.cache
     held = {keys.spec_key(app): codec.encode(found.spec) for app in cache.apps() if (found := cache.app(app))}
     return held == there

@@ -17,5 +17,5 @@ def test_messages_survive_the_wire() -> None:
 
 def test_etcd3_itself_imports_after_it() -> None:
     """Unmodified, in a fresh process, with whatever protobuf is installed."""
-    program = "import dispatcher.cmdb.messages, etcd3; assert etcd3.etcdrpc.WatchCreateRequest(start_revision=5).start_revision == 5"
+    program = "import dispatcher.cmdb.messages, etcd3; assert etcd3.etcdrpc.PutRequest(lease=5).lease == 5"
     subprocess.run([sys.executable, "-c", program], check=True)
