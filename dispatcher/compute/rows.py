@@ -15,6 +15,7 @@ from dispatcher.domain import ContainerRow
 from dispatcher.tasks import Tasks
 
 RETRY_S = 0.5
+GATHER_S = 0.05  # a quick start is one write instead of two, and none while somebody waits for it
 Row = tuple[str, str]  # app, container id
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Rows:
     async def _write_all(self) -> None:
         while True:
             await self._wake.wait()
+            await asyncio.sleep(GATHER_S)
             self._wake.clear()
             try:
                 await self.flush()
