@@ -52,7 +52,9 @@ class Load:
         self._stop = True
         await asyncio.gather(*self._tasks)
         for sample in self.failed:
-            print(f"{self.host} +{sample.at - self.began:.3f} s: {sample.status or sample.error} after {sample.s:.3f} s")
+            print(
+                f"{self.host} +{sample.at - self.began:.3f} s: {sample.status or sample.error} after {sample.s:.3f} s"
+            )
 
     async def _send(self, due: float) -> None:
         connection: Connection | None = None

@@ -7,6 +7,7 @@ addresses, cgroups, trace instances, files.
 """
 
 import asyncio
+import contextlib
 import inspect
 import json
 import os
@@ -63,7 +64,13 @@ async def wait_for[T](condition: Callable[[], T | Awaitable[T]], within_s: float
 class Installation:
     def __init__(self, base: Path, number: int, changed: Mapping[str, Any]) -> None:
         self.base = base
-        names = ("userproxy_listen", "webdispatcher_listen", "userproxy_metrics", "webdispatcher_metrics", "agent_metrics")
+        names = (
+            "userproxy_listen",
+            "webdispatcher_listen",
+            "userproxy_metrics",
+            "webdispatcher_metrics",
+            "agent_metrics",
+        )
         self.settings = Settings(
             compute="here",
             etcd=(f"127.0.0.1:{free_port()}",),
@@ -110,7 +117,9 @@ class Installation:
         found = []
         for path in sorted((self.base / "log").glob("*.log*")):
             text = path.read_text(errors="replace")
-            found += [f"{path.name}: {text[at:at + 3000]}" for at in (m.start() for m in re.finditer("Traceback", text))]
+            found += [
+                f"{path.name}: {text[at : at + 3000]}" for at in (m.start() for m in re.finditer("Traceback", text))
+            ]
         return found
 
     # ---- its programs
@@ -197,6 +206,13 @@ class Installation:
     async def ask(self, app: str, path: str = "/", method: str = "GET", **fields: str) -> Response:
         return await ask(self.port, f"{app}.localhost", path, method, **fields)
 
+    async def wake(self, app: str, path: str = "/") -> Live:
+        """The one container of it that runs now."""
+        response = await self.ask(app, path)
+        assert response.status == 200, response.raw
+        (live,) = await self.running(app)
+        return live
+
     def cli(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = [str(BIN / "fastcontainer"), *words]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
@@ -241,6 +257,8 @@ class Installation:
             return {}
         finally:
             writer.close()
+            with contextlib.suppress(OSError):  # gone for the agent, too: it waits for the word of whoever is attached
+                await writer.wait_closed()
         return {life: live for life, live in found.items() if not app or live.app == app}
 
     async def running(self, app: str) -> list[Live]:
@@ -284,7 +302,9 @@ class Installation:
         """Everything that containers consist of; of the reserve of blanks nothing."""
         slots = self.slots()
         reserve = {slot for slot, pids in slots.items() if self._is_blank(pids)}
-        found = {f"process {pid} {_command(pid)}" for slot, pids in slots.items() if slot not in reserve for pid in pids}
+        found = {
+            f"process {pid} {_command(pid)}" for slot, pids in slots.items() if slot not in reserve for pid in pids
+        }
         found |= {f"cgroup {slot}" for slot in slots if slot not in reserve}
         namespaces = {_namespace(pid) for slot, pids in slots.items() if slot not in reserve for pid in pids}
         self.namespaces |= namespaces - {"", _namespace(os.getpid())}
@@ -322,7 +342,9 @@ class Installation:
             address.address == host for addresses in psutil.net_if_addrs().values() for address in addresses
         ) else []  # fmt: skip
         found += [f"trace instance {path}" for path in Path("/sys/kernel/tracing/instances").glob(self.settings.cgroup)]
-        found += [f"file {path}" for path in self.base.iterdir() if path.name not in ("settings.toml", "quickstart.out")]
+        found += [
+            f"file {path}" for path in self.base.iterdir() if path.name not in ("settings.toml", "quickstart.out")
+        ]
         for process in psutil.process_iter():
             try:
                 environment = process.environ().get(MARK)

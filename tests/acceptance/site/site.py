@@ -1,6 +1,6 @@
 """A site for tests: what it does is asked for by the path. Python's standard library alone, quick to start.
 
-    site.py [--backlog N] [--one-at-a-time] [--ignore-term] [--connect HOST:PORT]
+site.py [--backlog N] [--one-at-a-time] [--ignore-term] [--connect HOST:PORT]
 """
 
 import hashlib
