@@ -21,6 +21,7 @@ from containerlib.sockdiag import TCP_ESTABLISHED, TCP_LISTEN, TcpSocket
 
 HOST = "100.96.0.1"
 NO_PROCESS = 2**22 + 1  # a number that no process has
+NO_LIMITS = Limits()
 
 
 @dataclass
@@ -54,7 +55,7 @@ class FakeWire:
 @dataclass
 class FakeGroup:
     name: str
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     history: list[Limits] = field(default_factory=list)
     killed_for_memory: int = 0
     forks_refused: int = 0
@@ -145,7 +146,7 @@ def _serve(container: FakeContainer) -> None:
 
 
 class _Network:
-    class addresses:  # noqa: N801
+    class addresses:
         host = HOST
 
 
