@@ -186,8 +186,9 @@ class Holding:
             if waiter.future.done():
                 self.answered(state.app.name, backend)
                 continue
-            woke = waiter.phases is not None
-            waiter.future.set_result(Grant(backend, self._clock() - waiter.since, woke, {} if waiter.phases is None else waiter.phases))
+            phases: Mapping[str, float] = {} if waiter.phases is None else waiter.phases
+            waited_s = self._clock() - waiter.since
+            waiter.future.set_result(Grant(backend, waited_s, waiter.phases is not None, phases))
         if state.waiting and not self._containers.running(state.app):
             self._wake(state)
 
