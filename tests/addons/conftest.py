@@ -33,6 +33,8 @@ class World:
             log_dir=str(path),
             userproxy_listen=f"127.0.0.1:{self.port}",
             userproxy_metrics=f"127.0.0.1:{self.metrics_port}",
+            webdispatcher_listen=f"127.0.0.1:{self.port}",
+            webdispatcher_metrics=f"127.0.0.1:{self.metrics_port}",
             **settings,
         )
         self.store = MemoryStore()
