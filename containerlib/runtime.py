@@ -31,6 +31,7 @@ from containerlib.identity import Identity
 from containerlib.network import Addresses, Network, Wire
 
 PIPE_BYTES = 1 << 20  # of log output that waits for a reader: the kernel's limit without CAP_SYS_RESOURCE
+BLANK_LIMITS = Limits(cpu=1.0, pids=256)  # most will have these: then nothing is written while somebody waits
 BLANK_TIMEOUT_S = 10.0
 WAKE_TIMEOUT_S = 10.0
 FINGERPRINT_EVERY_S = 30.0
@@ -193,6 +194,7 @@ class Runtime:
         control.setblocking(False)
         wire: Wire | None = None
         try:
+            await self._blocking(group.set_limits, BLANK_LIMITS)
             await self._blocking(group.enter, pid)
             await _expect_ready(control)  # before it says so, its network namespace may still be the host's
             wire = await self._blocking(self.network.connect, slot, pid)
@@ -258,7 +260,7 @@ class Runtime:
         """Milliseconds by phase once the program is executed. Raises StartFailed; the blank is used up either way."""
         assert blank.control is not None
         marks = [("begin", time.perf_counter())]
-        blank.group.set_limits(limits)
+        blank.group.set_limits(limits, before=BLANK_LIMITS)
         marks.append(("cgroup", time.perf_counter()))
         fds: list[int] = []
         try:

@@ -64,10 +64,14 @@ class Group:
     def set_pids(self, count: int | None) -> None:
         self._write(limits.v1_pids(count) if self.tree.version == 1 else limits.v2_pids(count))
 
-    def set_limits(self, wanted: Limits) -> None:
-        self.set_cpu(wanted.cpu)
-        self.set_memory(wanted.memory_bytes)
-        self.set_pids(wanted.pids)
+    def set_limits(self, wanted: Limits, *, before: Limits | None = None) -> None:
+        """What is in force `before` is not written again; None: nothing is known of it."""
+        if before is None or wanted.cpu != before.cpu:
+            self.set_cpu(wanted.cpu)
+        if before is None or wanted.memory_bytes != before.memory_bytes:
+            self.set_memory(wanted.memory_bytes)
+        if before is None or wanted.pids != before.pids:
+            self.set_pids(wanted.pids)
 
     def oom_kills(self) -> int:
         """Processes of this group that the kernel killed for its memory limit. 0 where the kernel does not say."""

@@ -343,9 +343,13 @@ class Agent:
         self._something_lives.set()
 
     def tell(self, life: Life, kind: str, message: str) -> None:
-        _log.info("%s %s: %s", life.name, kind, message)
+        """Put down at the loop's next turn, in the order of telling: it takes 0.2 ms, for which a start need not wait."""
         row = EventRow(time.time(), kind, message, container=life.id, life=life.name)
-        self.history.record(life.app.name, row)
+        asyncio.get_running_loop().call_soon(self._put_down, life.app.name, row)
+
+    def _put_down(self, app: str, row: EventRow) -> None:
+        _log.info("%s %s: %s", row.life, row.kind, row.message)
+        self.history.record(app, row)
 
     def _row(self, life: Life) -> ContainerRow:
         return ContainerRow(

@@ -143,6 +143,14 @@ def test_v1_limits_are_written(top: Path, v1: Tree) -> None:
     assert not (top / "memory/jail/ours/1/memory.memsw.limit_in_bytes").exists()
 
 
+def test_limits_in_force_are_not_written_again(v2: Tree, top: Path) -> None:
+    group = v2.create("1")
+    group.set_limits(Limits(1.0, 1 << 27, 40), before=Limits(1.0, None, 40))
+    assert {entry.name for entry in (top / "ours/1").iterdir()} == {"memory.max"}
+    group.set_limits(Limits(None, 1 << 27, None), before=Limits(1.0, 1 << 27, 40))
+    assert {entry.name for entry in (top / "ours/1").iterdir()} == {"memory.max", "cpu.max", "pids.max"}
+
+
 def test_v1_swap_is_limited_where_it_is_accounted(top: Path, v1: Tree) -> None:
     group = v1.create("1")
     (top / "memory/jail/ours/1/memory.memsw.limit_in_bytes").touch()
