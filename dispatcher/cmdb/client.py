@@ -34,8 +34,8 @@ CALL_S = 5.0
 PAGE_S = 30.0
 HEARTBEAT_S = 5.0
 CLOSE_S = 0.02
-PAGE_KEYS = 20_000  # the paging costs etcd quadratically, so few large pages ...
-SLICE_KEYS = 4_000  # ... handed on in slices that do not stall the loop
+PAGE_KEYS = 10_000
+SLICE_KEYS = 2_000  # a page is handed on in slices that do not stall the loop
 QUEUED_BATCHES = 8  # then the stream waits for its reader
 OPERATIONS_MAX = 128  # of a transaction, etcd's default
 
@@ -109,17 +109,15 @@ class EtcdStore:
         return items
 
     async def pages(self, prefix: str, until: str = "") -> AsyncGenerator[Page]:
-        end = until.encode() or prefix_end(prefix)
-        response = await self._page(prefix.encode(), end, 0)
+        span = Span(prefix.encode(), until.encode() or prefix_end(prefix))
+        response = await self._page(span, 0)
         revision = response.header.revision
         self._histories[prefix] = _History(response.header.cluster_id, response.header.raft_term)
         while True:
             # etcd works on the next page while this one is taken in.
             following = (
-                asyncio.get_running_loop().create_task(
-                    self._page(response.kvs[-1].key + b"\0", end, revision), name=f"next page of {prefix}"
-                )
-                if response.more
+                asyncio.get_running_loop().create_task(self._page(span, revision), name=f"next page of {prefix}")
+                if span.advance([kv.key for kv in (*response.kvs[:1], *response.kvs[-1:])], response.more)
                 else None
             )
             try:
@@ -134,8 +132,8 @@ class EtcdStore:
                 if following is not None and not following.done():
                     following.cancel()
 
-    async def _page(self, first: bytes, end: bytes, revision: int) -> Any:
-        request = rpc.RangeRequest(key=first, range_end=end, limit=PAGE_KEYS, revision=revision)
+    async def _page(self, span: "Span", revision: int) -> Any:
+        request = rpc.RangeRequest(key=span.first, range_end=span.bound, limit=PAGE_KEYS, revision=revision)
         return await self._call(lambda link: link.kv.Range, request, PAGE_S)
 
     async def commit(self, when: Sequence[Unchanged], then: Sequence[Put | Delete]) -> int | None:
@@ -311,6 +309,45 @@ def _operation(each: Put | Delete) -> Any:
         put = rpc.PutRequest(key=each.key.encode(), value=each.value, lease=each.lease)
         return rpc.RequestOp(request_put=put)
     return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=each.key.encode()))
+
+
+class Span:
+    """Which keys to ask for next while a large range is read in pages. Pure.
+
+    Whatever the limit, etcd visits every key up to the end of the range it is asked for: with one end for all pages that is
+    quadratic. So each page but the first asks for some tens of times as far as the one before it reached.
+    """
+
+    def __init__(self, first: bytes, end: bytes) -> None:
+        self.first = first
+        self.bound = end
+        self._end = end
+        self._digit = 0  # index of the byte that is counted up
+
+    def advance(self, ends: Sequence[bytes], more: bool) -> bool:
+        """`ends`: the first and the last key that were found; `more` up to the bound. False: that was all."""
+        if more:
+            low, high = ends[0], ends[-1]
+            pairs = zip(low, high, strict=False)
+            different = next((index for index, (a, b) in enumerate(pairs) if a != b), len(high) - 1)
+            self._digit = max(0, different - 1)
+            self.first = high + b"\0"
+            self.bound = min(self._end, _counted_up(high, self._digit))
+            return True
+        if self.bound == self._end:
+            return False
+        self.first = self.bound
+        self._digit = max(0, self._digit - 1)  # ten or more times as far, in case that there is nothing near
+        self.bound = min(self._end, _counted_up(self.first, self._digit))
+        return True
+
+
+def _counted_up(key: bytes, digit: int) -> bytes:
+    """A key behind all that share `key`'s bytes up to `digit`, and behind as many again in case that `key` is the last of them."""
+    head = key[: digit + 1]
+    while head and head[-1] + 2 > 0xFF:
+        head = head[:-1]
+    return head[:-1] + bytes((head[-1] + 2,)) if head else b"\xff" * (len(key) + 1)
 
 
 class _Stream:
