@@ -26,6 +26,8 @@ from dispatcher.problems import Code, Problem
 NAMESPACES = (
     os.CLONE_NEWNS | os.CLONE_NEWPID | os.CLONE_NEWNET | os.CLONE_NEWIPC | os.CLONE_NEWUTS | os.CLONE_NEWCGROUP
 )  # fmt: skip
+# Blocked before the forks and waited for: a handler that raises could do so inside Python's own hooks after a fork, and be lost.
+HANDED_ON = (signal.SIGINT, signal.SIGCHLD)
 SHELLS = ("/bin/bash", "/bin/sh")
 CANNOT_RUN, NOT_FOUND = 126, 127  # as shells have it
 
@@ -36,7 +38,7 @@ class Ends(NamedTuple):
     standard: list[int]
     inside: list[int]
     pairs: dict[int, int]  # what is carried, source -> sink
-    feeds: list[int]  # sinks whose end means the end of the program's input
+    inward: list[int]  # those sinks that lead to the program
     master: int | None = None
 
 
@@ -48,9 +50,13 @@ def enter(door: Door, command: Sequence[str]) -> int:
         pidfd, groups = _hold(door, stack)
         ends = _ends(door.uid, stack)
         sys.stdout.flush()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
         child = os.fork()
         if child == 0:
             _child(door, pidfd, groups, ends, command)
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child answers it
+        stack.callback(signal.signal, signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for fd in ends.inside:
             os.close(fd)
         watch = os.pidfd_open(child)
@@ -58,7 +64,7 @@ def enter(door: Door, command: Sequence[str]) -> int:
         if ends.master is not None:
             stack.enter_context(raw(0, ends.master))
         try:
-            relay(ends.pairs, watch, ends.feeds)
+            relay(ends.pairs, watch, ends.inward)
         finally:
             _, status = os.waitpid(child, 0)
         return os.waitstatus_to_exitcode(status)
@@ -87,7 +93,7 @@ def _ends(uid: int, stack: contextlib.ExitStack) -> Ends:
         master, slave = os.openpty()
         stack.callback(os.close, master)
         os.fchown(slave, uid, uid)  # so that /dev/stderr can be opened again by name
-        return Ends([slave] * 3, [slave], {0: master, master: 1}, [], master)
+        return Ends([slave] * 3, [slave], {0: master, master: 1}, [master], master)
     ends = Ends([], [], {}, [])
     for fd in range(3):
         if not os.isatty(fd):
@@ -100,7 +106,7 @@ def _ends(uid: int, stack: contextlib.ExitStack) -> Ends:
         ends.inside.append(theirs)
         if fd == 0:
             ends.pairs[0] = writing
-            ends.feeds.append(writing)
+            ends.inward.append(writing)
         else:
             ends.pairs[reading] = fd
             stack.callback(os.close, reading)
@@ -118,17 +124,26 @@ def _child(door: Door, pidfd: int, groups: list[int], ends: Ends, command: Seque
             _program(door, groups, ends, command)
         for fd in ends.inside:
             os.close(fd)
-        _, status = os.waitpid(program, 0)
-        code = os.waitstatus_to_exitcode(status)
+        code = os.waitstatus_to_exitcode(_wait(program))
         code = code if code >= 0 else 128 - code
-    except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
     except OSError as error:
         os.write(2, f"fastcontainer: {door.life} cannot be entered: {error}\n".encode())
     except BaseException:  # noqa: BLE001 - the border of a process
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _wait(program: int) -> int:
+    """Its wait status. Ctrl-C is handed on to all of its group, which is not the terminal's; a second one kills."""
+    number = signal.SIGINT
+    while True:
+        if signal.sigwait(HANDED_ON) == signal.SIGINT:
+            os.killpg(program, number)
+            number = signal.SIGKILL
+        ended, status = os.waitpid(program, os.WNOHANG)
+        if ended:
+            return status
 
 
 def _program(door: Door, groups: list[int], ends: Ends, command: Sequence[str]) -> NoReturn:
@@ -168,5 +183,6 @@ def _execute(door: Door, command: Sequence[str]) -> NoReturn:
         env["TERM"] = term
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)  # what Python ignores would stay ignored
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     words = list(command) or [next(filter(os.path.exists, SHELLS), SHELLS[-1])]
     os.execvpe(words[0], words, env)

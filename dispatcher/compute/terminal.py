@@ -31,23 +31,22 @@ def raw(terminal: int, master: int) -> Iterator[None]:
         signal.signal(signal.SIGWINCH, handler)
 
 
-def relay(pairs: Mapping[int, int], ended: int, feeds: Collection[int] = ()) -> None:
+def relay(pairs: Mapping[int, int], ended: int, inward: Collection[int] = ()) -> None:
     """Carries bytes from each source to its sink until the pidfd `ended` is readable and what was written by then is through.
 
-    A sink that takes nothing stops its own source only: a program that is fed faster than it reads can still be heard. `feeds` are
-    sinks that are closed when their source ends, and at the end.
+    `inward` are the sinks that lead to the program. One that takes nothing stops its own source only, so that a program which is
+    fed faster than it reads can still be heard; nobody waits for it at the end; it is closed with its source, unless it is one too.
     """
     pending = dict.fromkeys(pairs, b"")
-    still_open = set(feeds)
-    for sink in pairs.values():
-        if sink > 2:  # ours; 1 and 2 are shared with whoever started us
-            os.set_blocking(sink, False)
+    closing = {sink for sink in inward if sink not in pairs}
+    for sink in inward:
+        os.set_blocking(sink, False)
     over = False
     try:
         while True:
             readable = [source for source, data in pending.items() if not data]
             writable = [pairs[source] for source, data in pending.items() if data]
-            unheard = any(sink <= 2 for sink in writable)
+            unheard = any(sink not in inward for sink in writable)
             patience_s = 0 if over and not unheard else None
             ready, taking, _ = select.select(readable if over else [*readable, ended], writable, [], patience_s)
             if over and not ready and not taking:
@@ -57,14 +56,18 @@ def relay(pairs: Mapping[int, int], ended: int, feeds: Collection[int] = ()) -> 
                 pending[source] = _read(source)
                 if not pending[source]:
                     del pending[source]
-                    if pairs[source] in still_open:
-                        still_open.discard(pairs[source])
-                        os.close(pairs[source])
+                    _close(closing, pairs[source])
             for source in [each for each in pending if pairs[each] in taking]:
                 pending[source] = _write(pairs[source], pending[source])
     finally:
-        for sink in still_open:
-            os.close(sink)
+        for sink in tuple(closing):
+            _close(closing, sink)
+
+
+def _close(closing: set[int], sink: int) -> None:
+    if sink in closing:
+        closing.discard(sink)
+        os.close(sink)
 
 
 def _read(source: int) -> bytes:
