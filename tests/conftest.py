@@ -7,6 +7,7 @@ import pytest
 
 SHARED = Path(__file__).parent / "plugins"
 
+pytest.register_assert_rewrite("tests.plugins")  # before one of them imports another
 pytest_plugins = [f"tests.plugins.{path.stem}" for path in sorted(SHARED.glob("*.py"))]
 
 # As root nothing may be skipped in silence: a skip counts as a failure unless its reason begins with one of these.
