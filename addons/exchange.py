@@ -23,6 +23,8 @@ from dispatcher.problems import Code, Problem
 _log = logging.getLogger(__name__)
 
 CONNECT_S = 3.0  # a container that does not take a connection within this counts as dead
+REFUSALS_MAX = 7  # of connections to containers here, for one request
+REFUSED_PAUSE_S, REFUSED_PAUSE_S_MAX = 0.02, 0.5  # after the second refusal, doubled for each more
 LOGGED_CHARACTERS_MAX = 500  # of a path or host in the access log
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # idempotent: may be sent twice (RFC 9110 9.2.2)
 
@@ -51,6 +53,8 @@ class Exchange:
     bytes_out: int = 0
     failure: str = ""
     tries: int = 0
+    deaths: int = 0  # of backends under it
+    refusals: int = 0  # of connections
     held_s: float = 0.0
     woke: bool = False
     phases: Mapping[str, float] = field(default_factory=dict)
@@ -68,10 +72,22 @@ class Exchange:
         """One deadline for queue, start and response; while a body still comes, its time runs from the last of it."""
         return max(self.deadline, self.body_at + self.policy.response_timeout_s) if self.has_body else self.deadline
 
-    def is_repeatable(self) -> bool:
-        if self.tries != 1 or self.body_begun or self.failure == "malformed":
-            return False
-        return self.failure == "connect" or self.method in SAFE_METHODS
+    def pause_before_repeating(self, now: float) -> float | None:
+        """Seconds, or None if it may not be repeated.
+
+        What died under a request is replaced once. What takes no connection has not seen the request, which costs nothing to try
+        again: a container that has just died until its agent has noticed, a Web Dispatcher until it has been restarted."""
+        if self.body_begun or self.failure == "malformed" or self.backend is None:
+            return None
+        if self.failure == "died":
+            repeatable = not self.deaths and self.method in SAFE_METHODS
+            self.deaths += 1
+            return 0.0 if repeatable else None
+        self.refusals += 1
+        has_time = now < self.started + self.policy.start_timeout_s
+        if not has_time or (not self.backend.remote and self.refusals > REFUSALS_MAX):
+            return None
+        return min(REFUSED_PAUSE_S_MAX, REFUSED_PAUSE_S * 2 ** (self.refusals - 2)) if self.refusals > 1 else 0.0
 
 
 class Connections(Protocol):

@@ -3,17 +3,20 @@
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 from mitmproxy import addonmanager, ctx, http, tcp
+from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client
-from mitmproxy.proxy import events, layer
+from mitmproxy.proxy import events, layer, mode_specs
 from mitmproxy.proxy.layers import modes
-from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ProxyConnectionHandler, ServerInstance
 
 from addons import headers, signing, streams
 from addons.connections import IDLE_S_MAX
@@ -36,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 PLACEHOLDER = "http://127.0.0.1:9"  # the mode wants a backend; ours is chosen for each request
 SWEEP_EVERY_S = 1.0
+BACKLOG, BACKLOG_CHECK_S = 4096, 0.05
 NEVER_S = 10 * 365 * 86400  # mitmproxy's inactivity limit would cut silent WebSockets; ours are finer (connections.py)
 KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 60, 15, 4  # finds clients that went without a word
 
@@ -118,9 +122,18 @@ class Clients:
         await self._tasks.close()
 
 
-def _handlers() -> dict[tuple[object, ...] | str, ProxyConnectionHandler]:
-    found: dict[tuple[object, ...] | str, ProxyConnectionHandler] = ctx.master.addons.get("proxyserver").connections  # type: ignore[no-untyped-call]
+def _proxyserver() -> Proxyserver:
+    found: Proxyserver = ctx.master.addons.get("proxyserver")  # type: ignore[no-untyped-call]
     return found
+
+
+def _listeners(server: ServerInstance[Any]) -> list[asyncio.Server]:
+    assert isinstance(server, AsyncioServerInstance)
+    return [each for each in server._servers if isinstance(each, asyncio.Server)]
+
+
+def _handlers() -> dict[tuple[object, ...] | str, ProxyConnectionHandler]:
+    return _proxyserver().connections
 
 
 def _keep_alive(sock: socket.socket) -> None:
@@ -155,12 +168,25 @@ class Proxy:
     def metrics_listen(self) -> str:
         raise NotImplementedError
 
+    @property
+    def _mode(self) -> str:
+        return f"reverse:{PLACEHOLDER}@{self.listen}"
+
     def load(self, loader: addonmanager.Loader) -> None:
         self._set_options()
+        self._forestall_regular_mode()
+
+    def _forestall_regular_mode(self) -> None:
+        """mitmdump loads scripts when it has begun to listen in regular mode on 8080, and gives up if that port is taken. It is still
+        looking up the address: stop it there. `running` starts our mode."""
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("setup_servers"):
+                task.cancel()
+                _proxyserver().servers._instances.clear()
 
     def _set_options(self) -> None:
         wanted = {
-            "mode": [f"reverse:{PLACEHOLDER}@{self.listen}"],
+            "mode": [self._mode],
             "connection_strategy": "lazy",
             "keep_host_header": True,
             "tcp_timeout": NEVER_S,
@@ -173,7 +199,7 @@ class Proxy:
         if self._running:
             return
         self._running = True
-        # mitmdump has told its server the mode before this script was loaded; saying it again restarts it in ours.
+        # mitmdump had told its server the mode before this script was loaded; saying it again starts it in ours.
         self._set_options()
         self._open()
 
@@ -215,6 +241,7 @@ class Proxy:
         self.link.start()
         self.tasks.start(self._load_cache(), name="load cmcache")
         self.tasks.start(self.clients.sweep(), name="sweep clients")
+        self.tasks.start(self._widen_backlog(), name="widen backlog")
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.access_log.reopen)
         self._metrics_server = MetricsServer(self.metrics.registry)
         self.tasks.start(self._metrics_server.start(*host_port(self.metrics_listen)), name="metrics")
@@ -241,6 +268,15 @@ class Proxy:
     async def _load_cache(self) -> None:
         await self.cache.start()
         self.loaded.set()
+
+    async def _widen_backlog(self) -> None:
+        """mitmproxy listens with asyncio's 100: a burst beyond that would wait for TCP's second attempt, a second later."""
+        wanted = mode_specs.ProxyMode.parse(self._mode)
+        while not (servers := [s for s in _proxyserver().servers if s.mode == wanted and s.is_running]):  # noqa: ASYNC110
+            await asyncio.sleep(BACKLOG_CHECK_S)
+        for listener in (sock for server in servers for each in _listeners(server) for sock in each.sockets):
+            with socket.socket(fileno=os.dup(listener.fileno())) as same:
+                same.listen(BACKLOG)
 
     def _make_view(self) -> LocalView:
         raise NotImplementedError
@@ -306,8 +342,10 @@ class Proxy:
         try:
             if exchange.failure != "malformed":
                 self.view.suspect(exchange.backend)
-            if not exchange.is_repeatable():
+            pause_s = exchange.pause_before_repeating(self.register.now())
+            if pause_s is None:
                 raise Problem(Code.CONTAINER_DIED, f"{exchange.backend.key}: {exchange.failure}")
+            await asyncio.sleep(pause_s)
             await self.readmit(flow, exchange)
         except ClientLeft:
             pass

@@ -1,8 +1,10 @@
 """The proxies as people start them: `mitmdump -s` and the console scripts, with a real etcd."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -58,6 +60,9 @@ class Host:
             await self.agent.until(lambda: role in self.agent.attached, within_s=30)
             await self.listens(self.ports[role])
             yield process
+        except BaseException:
+            await self.agent.close()
+            raise
         finally:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
@@ -66,7 +71,6 @@ class Host:
         assert process.returncode == 0
 
     async def listens(self, port: int) -> None:
-        """mitmdump begins to listen, stops, and begins again in our mode."""
         async with asyncio.timeout(20):
             while True:
                 try:
@@ -103,6 +107,18 @@ async def test_userproxy(kind, etcd, tmp_path):
     await host.agent.close()
     assert response.status == 200
     assert b"\r\nHost: Blog.test:8080\r\n" in response.body
+
+
+async def test_mitmdump_does_not_mind_that_8080_is_taken(etcd, tmp_path):
+    await seed(etcd.endpoint, "here", "127.0.0.1:1")
+    host = Host(tmp_path, etcd.endpoint)
+    await host.agent.start()
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # somebody else has it: as good
+            stack.enter_context(socket.create_server(("0.0.0.0", 8080)))
+        async with host.program("mitmdump", "userproxy"):
+            pass
+    await host.agent.close()
 
 
 @pytest.mark.parametrize("kind", COMMANDS)

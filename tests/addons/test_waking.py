@@ -2,13 +2,15 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from addons import routing
 from dispatcher.cmdb import keys
-from dispatcher.domain import Policy, WhileStarting
+from dispatcher.domain import ComputeRow, ContainerRow, Policy, WhileStarting
 from dispatcher.problems import Code, Problem
 from tests.fakes import sites
+from tests.fakes.ports import free_port
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "User_Agent": "Mozilla/5.0"}
 
@@ -207,6 +209,53 @@ async def test_a_dead_container_that_nobody_noticed_is_replaced_under_the_reques
     connection.close()
     assert site.starts == 2
     assert world.log()[-1]["tries"] == 2
+
+
+async def test_a_dead_container_that_its_agent_still_takes_for_alive(world):
+    site = await world.site("blog", sites.hello())
+    assert (await world.ask("blog.test")).status == 200
+    live = world.agent.live["blog", "1"]
+    world.agent.kill("blog", tell=False)
+    world.agent.live["blog", "1"] = live
+    asked = asyncio.get_running_loop().create_task(world.ask("blog.test"))
+    await world.agent.until(lambda: len(world.agent.ensures) == 3)
+    del world.agent.live["blog", "1"]
+    assert (await asked).status == 200
+    assert site.starts == 2
+
+
+async def test_a_container_that_never_takes_a_connection_fails_fast_enough(world):
+    await world.site("blog", sites.hello())
+    assert (await world.ask("blog.test")).status == 200
+    live = world.agent.live["blog", "1"]
+    world.agent.kill("blog", tell=False)
+    world.agent.live["blog", "1"] = live
+    connection = await world.connect()
+    response = await connection.ask("blog.test")
+    assert response.status == 502
+    assert len(world.agent.ensures) < 12
+    connection.close()
+
+
+async def test_a_web_dispatcher_that_restarts_costs_no_request(world):
+    await world.site("blog", sites.hello())
+    port = free_port()
+    (world.path / "route.key").write_bytes(b"k" * 32)
+    there = ComputeRow(dispatcher=f"127.0.0.1:{port}", cores=1, memory_bytes=1)
+    await world.put(
+        {
+            keys.container_key("blog", "1"): msgspec.json.encode(ContainerRow(compute="there")),
+            keys.compute_key("there"): msgspec.json.encode(there),
+        }
+    )
+    asked = asyncio.get_running_loop().create_task(world.ask("blog.test", "/", "POST"))
+    await asyncio.sleep(0.3)
+    assert not asked.done()
+    server = await asyncio.start_server(sites.echo_head, "127.0.0.1", port)
+    response = await asked
+    server.close()
+    assert response.status == 200
+    assert response.body.count(b"\r\nX-FastContainer-Route: blog 1 ") == 1
 
 
 @pytest.mark.parametrize(
