@@ -7,9 +7,10 @@ number N of the network belongs to slot N. Hardware addresses are made of them.
 Everything here blocks for milliseconds (netlink waits for RCU): call it from a worker thread, never in an event loop.
 """
 
+import errno
 import ipaddress
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,8 +23,6 @@ SLOT_FIRST = 2  # 0 is the network's own address, 1 the host's
 _NUD_PERMANENT = 0x80
 _SCOPE_LINK = 253
 _LOOPBACK_INDEX = 1
-_EEXIST = 17
-_ENODEV, _ENOENT = 19, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +86,27 @@ class Network:
         self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def set_up(self) -> None:
-        try:
-            self._route.addr("add", index=_LOOPBACK_INDEX, address=self.addresses.host, prefixlen=32)
-        except NetlinkError as error:
-            if error.code != _EEXIST:
-                raise
+        """An address whose container is gone must lead nowhere: by the default route its requests would leave this host."""
+        self._add(self._route.addr, index=_LOOPBACK_INDEX, address=self.addresses.host, prefixlen=32)
+        self._add(self._route.route, dst=str(self.addresses.network), type="unreachable")
 
     def tear_down(self) -> None:
         """The host's address; links are removed one by one."""
+        self._remove(self._route.route, dst=str(self.addresses.network), type="unreachable")
+        self._remove(self._route.addr, index=_LOOPBACK_INDEX, address=self.addresses.host, prefixlen=32)
+
+    def _add(self, change: Callable[..., object], **what: object) -> None:
         try:
-            self._route.addr("del", index=_LOOPBACK_INDEX, address=self.addresses.host, prefixlen=32)
+            change("add", **what)
         except NetlinkError as error:
-            if error.code != 99:  # EADDRNOTAVAIL: it was not there
+            if error.code != errno.EEXIST:
+                raise
+
+    def _remove(self, change: Callable[..., object], **what: object) -> None:
+        try:
+            change("del", **what)
+        except NetlinkError as error:
+            if error.code not in (errno.EADDRNOTAVAIL, errno.ESRCH):  # it was not there
                 raise
 
     def connect(self, slot: int, pid: int) -> Wire:
@@ -155,7 +163,7 @@ class Network:
         try:
             self._route.link("del", index=index)
         except NetlinkError as error:
-            if error.code not in (_ENODEV, _ENOENT):
+            if error.code not in (errno.ENODEV, errno.ENOENT):
                 raise
 
     @contextmanager

@@ -131,3 +131,15 @@ def test_setting_up_twice_and_tearing_down_twice_is_harmless(network: Network) -
     network.set_up()
     network.tear_down()
     network.tear_down()
+
+
+@pytest.mark.system
+def test_an_address_without_a_container_leads_nowhere(network: Network, namespace: int) -> None:
+    """And not by the default route to whoever answers there."""
+    wire = network.connect(6, namespace)
+    network.disconnect(wire)
+    with pytest.raises(OSError, match="No route to host"):
+        socket.create_connection((wire.address, 80), timeout=5)
+    network.set_up()  # by the next agent
+    network.tear_down()
+    network.tear_down()
