@@ -62,7 +62,7 @@ async def wait_for[T](condition: Callable[[], T | Awaitable[T]], within_s: float
 
 
 class Installation:
-    def __init__(self, base: Path, number: int, changed: Mapping[str, Any]) -> None:
+    def __init__(self, base: Path, network: str, changed: Mapping[str, Any]) -> None:
         self.base = base
         names = (
             "userproxy_listen",
@@ -77,7 +77,7 @@ class Installation:
             run_dir=str(base / "run"),
             state_dir=str(base / "state"),
             log_dir=str(base / "log"),
-            network=f"100.99.{number * 16 % 256}.0/20",
+            network=network,
             cgroup=f"fc-{base.name[-8:].lower()}",
             **{name: f"127.0.0.1:{free_port()}" for name in names},
             **changed,
@@ -327,20 +327,21 @@ class Installation:
         base = (first << 24) + (second << 16) + (third << 8)
         names = (path.name for path in Path("/sys/class/net").iterdir())
         numbers = {name: int(name[2:], 16) - base for name in names if re.fullmatch("fc[0-9a-f]{8}", name)}
-        return {name: str(number) for name, number in numbers.items() if 0 <= number < 1 << 12}
+        return {name: str(number) for name, number in numbers.items() if 0 <= number < 1 << 10}
 
     def _mounts(self) -> list[str]:
         return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.base) in line]
 
     def remains(self) -> list[str]:
         """After `down`."""
-        host = self.settings.network.partition("/")[0].removesuffix(".0") + ".1"
+        host = _host_of(self.settings.network)
         found = [f"link {name}" for name in self._links()] + [f"mount {line}" for line in self._mounts()]
         found += [f"cgroup {path}" for path in self.cgroups()]
         found += [f"namespace {name}" for name in _all_namespaces() & self.namespaces]
         found += [f"address {host}"] if any(
             address.address == host for addresses in psutil.net_if_addrs().values() for address in addresses
         ) else []  # fmt: skip
+        found += [f"route {line}" for line in _routes() if line.split()[1] == _hexadecimal(self.settings.network)]
         found += [f"trace instance {path}" for path in Path("/sys/kernel/tracing/instances").glob(self.settings.cgroup)]
         found += [
             f"file {path}" for path in self.base.iterdir() if path.name not in ("settings.toml", "quickstart.out")
@@ -373,7 +374,23 @@ def _all_namespaces() -> set[str]:
     return {_namespace(entry) for entry in os.listdir("/proc") if entry.isdigit()}  # noqa: PTH208 - every millisecond counts
 
 
-_started = iter(range(1, 1000))
+def _routes() -> list[str]:
+    return Path("/proc/net/route").read_text().splitlines()[1:]
+
+
+def _hexadecimal(network: str) -> str:
+    return "".join(f"{int(byte):02X}" for byte in reversed(network.partition("/")[0].split(".")))
+
+
+def _host_of(network: str) -> str:
+    return network.partition("/")[0].removesuffix(".0") + ".1"
+
+
+def _free_network() -> str:
+    """A /22 of shared address space that no other installation holds: test runs may be several at once."""
+    held = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+    networks = [f"100.99.{third}.0/22" for third in range(0, 256, 4)]
+    return secrets.choice([network for network in networks if _host_of(network) not in held])
 
 
 @pytest.fixture(scope="module")
@@ -381,8 +398,7 @@ def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
     # Not below pytest's own directory, which no other user may enter.
     base = Path(tempfile.mkdtemp(prefix="fastcontainer-test-"))
     base.chmod(0o755)
-    number = (next(_started) + secrets.randbelow(16)) % 16
-    whole = Installation(base, number, getattr(request.module, "SETTINGS", {}))
+    whole = Installation(base, _free_network(), getattr(request.module, "SETTINGS", {}))
     try:
         whole.quickstart("up", "--detach")
         yield whole
