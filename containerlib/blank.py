@@ -13,7 +13,7 @@ import time
 from typing import NoReturn
 
 from containerlib.identity import Identity
-from containerlib.operations import Operation
+from containerlib.operations import Operation, WriteFile
 from containerlib.plan import argv, blank_plan, environment, identity_plan
 
 NAMESPACES = os.CLONE_NEWNS | os.CLONE_NEWUTS | os.CLONE_NEWIPC | os.CLONE_NEWNET
@@ -46,7 +46,9 @@ def _rehearse() -> None:
     """Runs the code that will run when somebody waits: its first run copies the pages that it shares with the launcher."""
     somebody = Identity("x", 1, ("sh",), env={"x": "x"}, mounts=("/x",), address="x", nameservers="x")
     identity = Identity.from_bytes(somebody.to_bytes())
-    identity_plan(identity, (0,), LOG_FDS)
+    for operation in identity_plan(identity, (0,), LOG_FDS):
+        if isinstance(operation, WriteFile):  # what is written is written anew
+            operation.execute()
     argv(identity, _find("sh", environment(identity)["PATH"]))
 
 
