@@ -155,7 +155,7 @@ def test_a_terminal_among_the_outputs_does_not_go_in(door: Door) -> None:
 
 @pytest.mark.system
 def test_ctrl_c_ends_what_was_started_without_a_terminal(door: Door, group: Path) -> None:
-    with subprocess.Popen(call(door, "sh", "-c", "echo up; sleep 60"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    with subprocess.Popen(call(door, "sh", "-c", "echo up; exec sleep 60"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           start_new_session=True) as process:  # fmt: skip
         try:
             assert process.stdout is not None
