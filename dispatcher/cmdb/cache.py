@@ -131,7 +131,7 @@ class CMCache:
         rows = self._containers.get(app)
         if rows is None:
             rows = {}
-            for container, value in self._rows.containers(app):
+            for container, value in self._rows.containers(app).items():
                 try:
                     rows[container] = codec.decode_container(app, container, value)
                 except codec.Refused as refused:
