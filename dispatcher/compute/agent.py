@@ -307,11 +307,12 @@ class Agent:
             if life.phases:  # one that a former agent started has none
                 self.tell(life, "ready", " ".join(f"{phase}={ms:.1f}ms" for phase, ms in life.phases.items()))
                 metrics.observe_start(life.cause, life.phases)
+        self.server.publish(_live(life))
+        self.rows.put(life.app.name, life.id, self._row(life))
+        if life.status is Status.RUNNING:  # only now: who is told that the old one drains must know the new one
             for old in self.lives.of(life.app.name).values():
                 if old.successor == life.id:
                     self._drain_replaced(old)
-        self.server.publish(_live(life))
-        self.rows.put(life.app.name, life.id, self._row(life))
 
     def life_ended(self, life: Life, *, expected: bool) -> None:
         app, id = life.app.name, life.id
