@@ -57,7 +57,7 @@ def container_row(container: "Container") -> tuple[str, ...]:
         container.life,
         row.status.value,
         row.compute,
-        row.address if alive else "",
+        (row.address or row.local_address) if alive else "",
         _length(now - row.started) if alive and row.started else "",
         _length(row.expires - now) if alive and row.expires else "",
         row.cpu,

@@ -39,3 +39,8 @@ def test_without_an_agent(cli: Cli) -> None:
         said = cli(*words)
         assert (said.code, said.out) == (6, "")
         assert "agent.sock" in said.err and "fastcontainer agent" in said.err
+
+
+def test_without_an_address_for_others_the_local_one_is_shown() -> None:
+    row = ContainerRow("here", Status.RUNNING, 1, local_address="100.96.0.2:80")
+    assert container_row(Container("blog", "1", row))[3] == "100.96.0.2:80"
