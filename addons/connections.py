@@ -229,8 +229,7 @@ class Back(_Limited, Http1Client):
             yield ReceiveHttp(ResponseProtocolError(self.stream_id, f"malformed response: {error}", failed))
             return
         if 100 <= self.response.status_code < 200 and self.response.status_code != 101:
-            self.response = None  # an interim response; the final one follows
-            yield from self.read_headers(event)
+            yield from self.read_headers(event)  # an interim response; the final one follows
             return
         yield ReceiveHttp(ResponseHeaders(self.stream_id, self.response, expected_size == 0))
         self.body_reader = _body_reader(expected_size)

@@ -23,6 +23,7 @@ from dispatcher.problems import Code, Problem
 _log = logging.getLogger(__name__)
 
 CONNECT_S = 3.0  # a container that does not take a connection within this counts as dead
+BODY_RATE_MIN = 512  # bytes a second: slower uploads get no more time than other requests
 REFUSALS_MAX = 7  # of connections to containers here, for one request
 REFUSED_PAUSE_S, REFUSED_PAUSE_S_MAX = 0.02, 0.5  # after the second refusal, doubled for each more
 LOGGED_CHARACTERS_MAX = 500  # of a path or host in the access log
@@ -50,6 +51,7 @@ class Exchange:
     has_body: bool = False
     body_begun: bool = False
     body_at: float = 0.0
+    bytes_in: int = 0
     bytes_out: int = 0
     failure: str = ""
     tries: int = 0
@@ -69,8 +71,13 @@ class Exchange:
 
     @property
     def due(self) -> float:
-        """One deadline for queue, start and response; while a body still comes, its time runs from the last of it."""
-        return max(self.deadline, self.body_at + self.policy.response_timeout_s) if self.has_body else self.deadline
+        """One deadline for queue, start and response. While a body comes, the response's time runs from the last of it; but a
+        trickle does not keep a place at the container for ever."""
+        if not self.has_body:
+            return self.deadline
+        stalls = self.body_at + self.policy.response_timeout_s
+        trickles = self.deadline + self.bytes_in / BODY_RATE_MIN
+        return max(self.deadline, min(stalls, trickles))
 
     def pause_before_repeating(self, now: float) -> float | None:
         """Seconds, or None if it may not be repeated.
@@ -250,7 +257,7 @@ class Register:
             exchange.timer.cancel()
             exchange.timer = None
         self._answered(exchange)
-        self._metrics.response(now - exchange.dialled_at)
+        self._metrics.response(exchange.app, now - exchange.dialled_at)
         exchange.status, exchange.outcome = response.status_code, "passed"
         timing = server_timing(exchange) if exchange.policy.server_timing else None
         return passed_response(response, flow.request, timing)

@@ -7,6 +7,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,24 @@ def _is_life(key: str) -> bool:
     return "@" not in key
 
 
+@dataclass(slots=True)
+class _OfApp:
+    outcomes: dict[str, int] = field(default_factory=dict)
+    responses: int = 0
+    seconds: float = 0.0
+
+
 class Metrics(Collector):
     """Series of an app exist while it is among the APPS_MAX that had a request latest."""
 
-    def __init__(self, role: str, gauges: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(
+        self, role: str, gauges: Callable[[], Mapping[str, float]], in_flight: Mapping[str, int] | None = None
+    ) -> None:
         self.registry = CollectorRegistry()
         self._prefix = f"fastcontainer_{role}"
         self._gauges = gauges
-        self._apps: OrderedDict[str, dict[str, int]] = OrderedDict()
+        self._in_flight = {} if in_flight is None else in_flight
+        self._apps: OrderedDict[str, _OfApp] = OrderedDict()
         self._phases: set[str] = set()
         self._wake = Histogram(
             f"{self._prefix}_wake_seconds", "Phases of starts that requests waited for; `held` is the whole wait",
@@ -96,17 +107,24 @@ class Metrics(Collector):
         self.registry.register(self)
 
     def request(self, app: str, outcome: str) -> None:
-        outcomes = self._apps.get(app)
-        if outcomes is None:
-            outcomes = self._apps[app] = {}
+        outcomes = self._of(app).outcomes
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+    def response(self, app: str, seconds: float) -> None:
+        self._response.observe(seconds)
+        of_app = self._of(app)
+        of_app.responses += 1
+        of_app.seconds += seconds
+
+    def _of(self, app: str) -> _OfApp:
+        of_app = self._apps.get(app)
+        if of_app is None:
+            of_app = self._apps[app] = _OfApp()
             if len(self._apps) > APPS_MAX:
                 self._apps.popitem(last=False)
         else:
             self._apps.move_to_end(app)
-        outcomes[outcome] = outcomes.get(outcome, 0) + 1
-
-    def response(self, seconds: float) -> None:
-        self._response.observe(seconds)
+        return of_app
 
     def wake(self, held_s: float, phases: Mapping[str, float]) -> None:
         self._wake.labels("held").observe(held_s)
@@ -119,10 +137,18 @@ class Metrics(Collector):
         requests = CounterMetricFamily(
             f"{self._prefix}_requests", "Requests by app and outcome", labels=["app", "outcome"]
         )
-        for app, outcomes in self._apps.items():
-            for outcome, count in outcomes.items():
+        seconds = CounterMetricFamily(f"{self._prefix}_app_response_seconds", "Sum of response times", labels=["app"])
+        responses = CounterMetricFamily(f"{self._prefix}_app_responses", "Responses that were passed on", labels=["app"])
+        in_flight = GaugeMetricFamily(f"{self._prefix}_in_flight", "Requests in flight by life", labels=["life"])
+        for app, of_app in self._apps.items():
+            for outcome, count in of_app.outcomes.items():
                 requests.add_metric([app, outcome], count)
-        yield requests
+            if of_app.responses:
+                seconds.add_metric([app], of_app.seconds)
+                responses.add_metric([app], of_app.responses)
+        for life, count in self._in_flight.items():
+            in_flight.add_metric([life], count)
+        yield from (requests, seconds, responses, in_flight)
         for name, value in self._gauges().items():
             yield GaugeMetricFamily(f"{self._prefix}_{name}", name.replace("_", " "), value=value)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mitmproxy import addonmanager, ctx, http, tcp
+from mitmproxy import addonmanager, ctx, http
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client
 from mitmproxy.proxy import events, layer, mode_specs
@@ -177,8 +177,8 @@ class Proxy:
         self._forestall_regular_mode()
 
     def _forestall_regular_mode(self) -> None:
-        """mitmdump loads scripts when it has begun to listen in regular mode on 8080, and gives up if that port is taken. It is still
-        looking up the address: stop it there. `running` starts our mode."""
+        """mitmdump loads scripts when it has begun to listen in regular mode on 8080, and gives up if that port is taken. It still
+        looks up the address: stop it there. `running` starts our mode."""
         for task in asyncio.all_tasks():
             if task.get_name().startswith("setup_servers"):
                 task.cancel()
@@ -190,6 +190,7 @@ class Proxy:
             "connection_strategy": "lazy",
             "keep_host_header": True,
             "tcp_timeout": NEVER_S,
+            "websocket": False,  # relayed as bytes
             "flow_detail": 0,
             "termlog_verbosity": "warn",
         }
@@ -225,7 +226,7 @@ class Proxy:
             rng=rng,
             clock=time.monotonic,
         )
-        self.metrics = Metrics(self.role, self._gauges)
+        self.metrics = Metrics(self.role, self._gauges, self.in_flight.counts)
         self.access_log = AccessLog(f"{self.settings.log_dir}/access-{self.role}.log")
         self.register = Register(
             self.clients,
@@ -313,13 +314,6 @@ class Proxy:
             top = streams.Layer(next_layer.context, self.register)
             self.clients.layers[next_layer.context.client.id] = top
             next_layer.layer = top
-
-    def websocket_message(self, flow: http.HTTPFlow) -> None:
-        assert flow.websocket is not None
-        flow.websocket.messages.clear()  # they would pile up until the end of the connection
-
-    def tcp_message(self, flow: tcp.TCPFlow) -> None:
-        flow.messages.clear()
 
     # Requests
 

@@ -23,10 +23,12 @@ from mitmproxy.proxy.layers.http._events import (
     RequestHeaders,
     RequestProtocolError,
     ResponseData,
+    ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpResponseHeadersHook
+from mitmproxy.proxy.layers.tcp import TCPLayer
 
 from addons.connections import Back, Front, Refusals
 
@@ -44,7 +46,8 @@ class Passage(Protocol):
     expects_continue: bool
     body_begun: bool  # so that it cannot be repeated
     body_at: float  # when the last of the body came
-    bytes_out: int  # of the response's body
+    bytes_in: int  # of the request's body
+    bytes_out: int  # of the response's
     failure: str  # of the last backend: "" | connect | died | malformed
 
 
@@ -202,6 +205,7 @@ class Stream(http_layers.HttpStream):
             passage = self._keeper.passage(self.flow)
             passage.body_begun = True
             passage.body_at = self._keeper.now()
+            passage.bytes_in += len(event.data)
         yield from super().state_stream_request_body(event)
 
     def state_stream_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
@@ -224,9 +228,15 @@ class Stream(http_layers.HttpStream):
 
     def flow_done(self) -> layer.CommandGenerator[None]:
         assert self.flow.response is not None
-        if self.flow.response.status_code != 101:
+        if self.flow.response.status_code == 101:
+            # mitmproxy would take WebSockets apart, hold each message until it is complete and keep them all.
+            self.child_layer = TCPLayer(self.context, ignore=True)
+            self._handle_event = self.passthrough  # type: ignore[method-assign]
+            yield from self.child_layer.handle_event(events.Start())
+            yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+        else:
             self._keeper.ended(self.flow, "")
-        yield from super().flow_done()
+            yield from super().flow_done()
 
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError

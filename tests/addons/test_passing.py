@@ -177,8 +177,27 @@ async def test_websocket(world):
         async with asyncio.timeout(5):
             assert await connection.reader.readexactly(7) == b"\x81\x05hello"
     await world.agent.until(lambda: world.agent.counts == {"blog/1.1": 1})
+    (layer,) = world.proxy.clients.layers.values()
+    (stream,) = layer.streams.values()
+    assert stream.child_layer.flow is None  # where mitmproxy would keep what passed
     connection.close()
     await world.agent.until(lambda: world.agent.counts == {"blog/1.1": 0})
+
+
+async def test_a_container_that_ends_an_upgraded_connection(world):
+    @quiet
+    async def short(reader, writer):
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x88\x00")
+
+    await world.site("blog", short)
+    connection = await world.connect()
+    connection.send(UPGRADE % (b"websocket", b"x"))
+    assert (await connection.head()).status == 101
+    assert await connection.closed() == b"\x88\x00"
+    connection.close()
+    await world.agent.until(lambda: world.agent.counts == {"blog/1.1": 0})
+    assert world.log()[-1]["outcome"] == "passed"
 
 
 async def test_another_protocol_by_upgrade_but_not_h2c(world):

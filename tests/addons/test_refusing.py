@@ -14,7 +14,7 @@ GET = b"GET / HTTP/1.1\r\nHost: blog.test\r\n"
 @pytest.mark.parametrize(
     ("status", "sent"),
     [
-        pytest.param(400, b"POST / HTTP/1.1\r\nHost: blog.test\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="CL+TE"),
+        pytest.param(400, GET + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="CL+TE"),
         pytest.param(400, GET + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", id="two CL"),
         pytest.param(400, GET + b"Content-Length: 5, 5\r\n\r\nhello", id="CL list"),
         pytest.param(400, GET + b"Content-Length: +5\r\n\r\nhello", id="CL sign"),

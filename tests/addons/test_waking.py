@@ -118,14 +118,45 @@ async def test_an_upload_that_moves_outlives_the_deadline(world):
     policy = Policy(start_timeout_s=0.1, response_timeout_s=0.2)
     await world.site("blog", sites.echo_body, policy=policy)
     connection = await world.connect()
-    connection.send(b"POST / HTTP/1.1\r\nHost: blog.test\r\nContent-Length: 10\r\n\r\n")
+    connection.send(b"POST / HTTP/1.1\r\nHost: blog.test\r\nContent-Length: 10000\r\n\r\n")
     for _ in range(10):
         await asyncio.sleep(0.08)
-        connection.send(b"x")
-    assert (await connection.response()).body == b"x" * 10
+        connection.send(b"x" * 1000)
+    assert (await connection.response()).body == b"x" * 10000
     connection.send(b"POST / HTTP/1.1\r\nHost: blog.test\r\nContent-Length: 10\r\n\r\nx")
     assert (await connection.response()).status == 504
     connection.close()
+
+
+async def test_an_upload_that_trickles_does_not(world):
+    await world.site("blog", sites.echo_body, policy=Policy(start_timeout_s=0.1, response_timeout_s=0.2))
+    connection = await world.connect()
+    connection.send(b"POST / HTTP/1.1\r\nHost: blog.test\r\nContent-Length: 100\r\n\r\n")
+    answered = asyncio.get_running_loop().create_task(connection.response())
+    async with asyncio.timeout(2):
+        while not answered.done():
+            connection.send(b"x")
+            await asyncio.sleep(0.05)
+    assert (await answered).status == 504
+    connection.close()
+
+
+async def test_an_answer_before_the_upload_is_complete(world):
+    @sites.quiet
+    async def too_large(reader, writer):
+        await sites.read_head(reader)
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+
+    await world.site("blog", too_large)
+    connection = await world.connect()
+    for _ in range(2):
+        connection.send(b"POST / HTTP/1.1\r\nHost: blog.test\r\nContent-Length: 10\r\n\r\nx")
+        response = await connection.response()
+        assert (response.status, response.body) == (413, b"no")
+        connection.send(b"x" * 9)
+    assert (await connection.ask("blog.test")).status == 413
+    connection.close()
+    await world.agent.until(lambda: world.agent.counts == {"blog/1.1": 0})
 
 
 @pytest.mark.parametrize(
@@ -181,7 +212,7 @@ async def test_a_quick_start_needs_no_waiting_page_and_a_failed_one_shows_why(wo
 
 
 async def test_the_waiting_page_starts_the_app_though_nobody_waits(world):
-    site = await world.site("blog", sites.hello(), policy=Policy(while_starting=WhileStarting.PAGE), start_s=0.4)
+    await world.site("blog", sites.hello(), policy=Policy(while_starting=WhileStarting.PAGE), start_s=0.4)
     assert (await world.ask("blog.test", **BROWSER)).status == 503
     await asyncio.wait_for(world.agent.begun.wait(), 5)
     assert (await world.ask("blog.test", **BROWSER)).status == 200
@@ -376,6 +407,7 @@ async def test_metrics_and_log(world):
         'fastcontainer_userproxy_requests_total{app="",outcome="unknown_host"} 1.0',
         'fastcontainer_userproxy_wake_seconds_count{phase="held"} 1.0',
         'fastcontainer_userproxy_wake_seconds_count{phase="listen"} 1.0',
+        'fastcontainer_userproxy_app_responses_total{app="blog"} 1.0',
         "fastcontainer_userproxy_held_requests 0.0",
         "fastcontainer_userproxy_cmcache_keys 2.0",
     ):
