@@ -88,11 +88,17 @@ class Load:
     def answered_since(self, moment: float) -> int:
         return sum(sample.ok and sample.at >= moment for sample in self.samples)
 
+    def slow(self, beyond_s: float = 0.5) -> str:
+        return "".join(
+            f"\n  +{each.at - self.began:.3f} s: {each.s:.3f} s" for each in self.samples if each.s > beyond_s
+        )
+
     def report(self) -> str:
         times = sorted(sample.s for sample in self.samples)
         return (
             f"{self.host}: {len(times)} requests, {len(self.failed)} failed, p50 {percentile(times, 50) * 1000:.0f} ms, "
             f"p99 {percentile(times, 99) * 1000:.0f} ms, max {times[-1] * 1000:.0f} ms"
+            + self.slow()
             + "".join(f"\n  +{f.at - self.began:.3f} s: {f.status or f.error} {f.body[:80]!r}" for f in self.failed)
         )
 
