@@ -16,7 +16,7 @@ from dispatcher.cmdb.keys import Field
 from dispatcher.cmdb.store import Delete, Put, Store, Unchanged, Value
 from dispatcher.coreapi.changes import Step, commit, until_won
 from dispatcher.coreapi.placement import place
-from dispatcher.coreapi.uids import RANGES, choose_base, preferred_base
+from dispatcher.coreapi.uids import bases
 from dispatcher.coreapi.views import domains_of, list_computes, text_of, unknown_app
 from dispatcher.domain import AppSpec, ContainerRow, Status, check_app_name, check_domain
 from dispatcher.problems import Code, Problem
@@ -205,17 +205,23 @@ def _taken(domain: str, owner: bytes) -> Problem:
 
 async def _claim(store: Store, name: str) -> list[Step]:
     """Steps that give the app its range of user ids."""
-    base = preferred_base(name)
-    claim = await store.get(keys.uid_key(base))
-    if claim is not None and text_of(claim.value) != name:
-        claims = {int(key.removeprefix(keys.UIDS)): value for key, value in await store.list(keys.UIDS)}
-        apps = {key.split("/")[3] for key, _ in await store.list(keys.APPS)}
-        chosen = choose_base(name, {base: text_of(value.value) for base, value in claims.items()}, apps)
-        if chosen is None:
-            raise Problem(
-                Code.INVALID, f"all {RANGES} ranges of user ids are in use", hint="remove apps that nobody needs"
-            )
-        base, claim = chosen, claims.get(chosen)
+    owners: list[tuple[int, Value]] = []
+    for base in bases(name):
+        claim = await store.get(keys.uid_key(base))
+        if claim is None or text_of(claim.value) == name:
+            return _claim_steps(name, base, claim)
+        owners.append((base, claim))
+    for base, claim in owners:
+        if await store.get(keys.spec_key(text_of(claim.value))) is None:
+            return _claim_steps(name, base, claim)
+    raise Problem(
+        Code.INVALID,
+        f"the {len(owners)} ranges of user ids that app {name!r} could have are all in use",
+        hint="another name begins to look elsewhere",
+    )
+
+
+def _claim_steps(name: str, base: int, claim: Value | None) -> list[Step]:
     key = keys.uid_key(base)
     return [
         Step(Put(keys.word_key(name, Field.UID_BASE), str(base).encode())),

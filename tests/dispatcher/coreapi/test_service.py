@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
 import pytest
@@ -8,6 +9,7 @@ from dispatcher.cmdb import codec, keys
 from dispatcher.cmdb.memory import MemoryStore
 from dispatcher.cmdb.store import Delete, Put, Store, Unavailable, Unchanged
 from dispatcher.coreapi.service import create_app, edit_app, remove_app
+from dispatcher.coreapi.uids import UIDS_OF_APP, bases
 from dispatcher.coreapi.views import domains_of, show_app
 from dispatcher.domain import UID_FIRST, AppSpec, ComputeRow, ContainerRow, Policy, Status, Switch
 from dispatcher.problems import Code, Problem
@@ -108,17 +110,31 @@ async def test_creates_at_once_get_ranges_of_user_ids_of_their_own(store: Store)
     views = [await show_app(store, name) for name in names]
     bases = [view.app.uid for view in views if view.app and view.app.uid]
     assert len(set(bases)) == 25
-    assert all((base - UID_FIRST) % 65536 == 0 for base in bases)
+    assert all((base - UID_FIRST) % UIDS_OF_APP == 0 for base in bases)
 
 
 async def test_names_with_the_same_preferred_range_do_not_share_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dispatcher.coreapi.service.preferred_base", lambda app: UID_FIRST)
-    monkeypatch.setattr("dispatcher.coreapi.uids.preferred_base", lambda app: UID_FIRST)
+    monkeypatch.setattr("dispatcher.coreapi.service.bases", lambda app: bases("one name for all"))
     await asyncio.gather(*(create_app(store, name, SPEC, compute=HERE) for name in ("a", "b", "c")))
     views = [await show_app(store, name) for name in ("a", "b", "c")]
-    assert {view.app.uid for view in views if view.app} == {UID_FIRST, UID_FIRST + 65536, UID_FIRST + 2 * 65536}
+    assert {view.app.uid for view in views if view.app} == set(islice(bases("one name for all"), 3))
+
+
+async def test_a_removed_apps_range_is_taken_when_no_other_is_near(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dispatcher.coreapi.service.bases", lambda app: islice(bases("one name for all"), 2))
+    for name in ("a", "b"):
+        await create_app(store, name, SPEC, compute=HERE)
+    with pytest.raises(Problem, match="all in use"):
+        await create_app(store, "c", SPEC, compute=HERE)
+    before = (await show_app(store, "b")).app
+    await remove_app(store, "b")
+    await create_app(store, "c", SPEC, compute=HERE)
+    after = (await show_app(store, "c")).app
+    assert before and after and before.uid == after.uid
 
 
 async def test_an_app_created_again_finds_its_range_and_nobody_else_does(store: Store) -> None:
