@@ -17,7 +17,10 @@ _APP_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DOMAIN = re.compile(r"(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 CONTAINERS_MAX = 1000  # of one app
-UID_FIRST, UID_LAST = 200_000, 2_000_000_000  # above every distribution's own users, below the sign bit that some tools trip over
+UID_FIRST, UID_LAST = (
+    200_000,
+    2_000_000_000,
+)  # above every distribution's own users, below the sign bit that some tools trip over
 
 
 class Switch(StrEnum):
@@ -72,7 +75,8 @@ PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     idle_s: PositiveSeconds = 60.0  # silence after which it sleeps
     lifespan_s: PositiveSeconds = 86400.0  # age at which it is replaced, traffic or not
-    lifespan_jitter: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.1  # a life ends this share earlier at most, so that lives do not end together
+    # A life ends this share of its lifespan earlier at most, so that lives do not end together.
+    lifespan_jitter: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.1
     drain_grace_s: Seconds = 30.0  # how long what is in flight may take once it has to go for its age
     stop_grace_s: Seconds = 0.15  # between SIGTERM and SIGKILL; nothing is in flight by then
     start_timeout_s: PositiveSeconds = 30.0
@@ -180,7 +184,10 @@ def check_app_name(name: str) -> str:
 
 
 def check_domain(domain: str) -> str:
-    """Lower-case host name without port or trailing dot; a first label `*` stands for any name below. International names in their xn-- form."""
+    """Lower-case host name without port or trailing dot, international names in their xn-- form; a first label `*` stands for any
+    name below."""
     if len(domain) > 253 or not _DOMAIN.fullmatch(domain):
-        raise ValueError(f"domain {domain[:260]!r} is not a lower-case host name such as blog.example.com or *.example.com")
+        raise ValueError(
+            f"domain {domain[:260]!r} is not a lower-case host name such as blog.example.com or *.example.com"
+        )
     return domain

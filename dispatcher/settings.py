@@ -77,7 +77,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 def host_port(word: str) -> tuple[str, int]:
-    """"127.0.0.1:8080" or "[::1]:8080"; raises ValueError."""
+    """ "127.0.0.1:8080" or "[::1]:8080"; raises ValueError."""
     host, separator, port = word.rpartition(":")
     if not separator or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"{word!r} is not HOST:PORT")

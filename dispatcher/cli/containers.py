@@ -7,7 +7,7 @@ import typer
 from msgspec.structs import asdict
 
 from dispatcher.cli.output import Json, print_json, print_table, say
-from dispatcher.cli.session import ask_agent, with_store
+from dispatcher.cli.session import ask_agent, settings, with_store
 from dispatcher.domain import Status
 from dispatcher.units import format_duration
 
@@ -110,8 +110,8 @@ def exec_(
 ) -> None:
     """Run a command inside a live container, as its user: fastcontainer exec blog -- ls -l /srv"""
     from dispatcher.compute.enter import enter
-    from dispatcher.compute.protocol import Door, Enter
+    from dispatcher.compute.link import visit
+    from dispatcher.compute.protocol import Enter
 
-    door = ask_agent(Enter(id=1, app=app, container=container))
-    assert isinstance(door, Door)
-    raise typer.Exit(enter(door, command or []))
+    with visit(settings().agent_socket, Enter(id=1, app=app, container=container)) as door:
+        raise typer.Exit(enter(door, command or []))

@@ -8,7 +8,7 @@ from dispatcher.problems import Code, Problem
 from dispatcher.settings import Settings, load
 
 if TYPE_CHECKING:
-    from dispatcher.compute.protocol import Answer, Done, Door, Enter, Start, Stop
+    from dispatcher.compute.protocol import Answer, Done, Start, Stop
 
 
 def settings() -> Settings:
@@ -40,7 +40,7 @@ def with_store[T](work: Callable[[Store], Awaitable[T]]) -> T:
         raise Problem(Code.CMDB_DOWN, f"etcd at {where} does not answer: {error}", hint=hint) from error
 
 
-def ask_agent[M: ("Start", "Stop", "Enter")](message: M) -> "Answer | Done | Door":
+def ask_agent[M: ("Start", "Stop")](message: M) -> "Answer | Done":
     """This host's agent."""
     import asyncio
 

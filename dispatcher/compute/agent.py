@@ -395,7 +395,7 @@ class Agent:
                     self.lives.drain(life, life.draining.reason, cut_after_s=0.0)
                 self.lives.check_drained(life, now)
         staying = [life for life in lives if not life.draining]
-        busy = any(life.in_flight or life.status is Status.STARTING for life in staying)
+        busy = any(life.in_flight or life.visitors or life.status is Status.STARTING for life in staying)
         quiet_s = 0.0 if busy else now - max((life.quiet_since for life in staying), default=now)
         for life in staying:
             if life.status is Status.RUNNING:
@@ -492,8 +492,9 @@ class Agent:
     def _left(self, peer: Peer) -> None:
         now = time.monotonic()
         for life in list(self.lives):
-            if life.counts.pop(peer.number, 0) and not life.in_flight:
+            if life.counts.pop(peer.number, 0) or peer.number in life.visitors:
                 life.quiet_since = now
+            life.visitors.discard(peer.number)
             self.lives.confirm(life, peer.number)
 
     def _count(self, peer: Peer, in_flight: dict[str, int]) -> None:
@@ -527,6 +528,7 @@ class Agent:
             return
         cgroups = tuple(str(directory) for directory in life.handle.group.directories())
         spec = life.app.spec
+        life.visitors.add(peer.number)  # for as long as the peer stays connected
         peer.send(Door(id, life.name, life.handle.pid, cgroups, life.app.uid, spec.workdir, dict(spec.env)))
 
 

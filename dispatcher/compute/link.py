@@ -16,7 +16,8 @@ The command line says one thing and leaves: `await say(path, Stop(id=1, app="blo
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -31,6 +32,7 @@ _log = logging.getLogger(__name__)
 BACK_OFF_FIRST_S, BACK_OFF_LAST_S = 0.05, 1.0
 ANSWER_GRACE_S = 1.0  # beyond the wait that the agent was asked for: it says itself that the time is over
 DETAIL_CHARACTERS_MAX = 200
+VISIT_WAIT_S = 10.0
 
 
 def _nothing(message: Live | Gone) -> None:
@@ -181,9 +183,32 @@ def as_problem(refused: Refused) -> Problem:
     return Problem(refused.code, refused.message, hint=refused.hint, retry_after_s=refused.retry_after_s)
 
 
-async def say[M: (protocol.Start, protocol.Stop, protocol.Enter, protocol.Ensure)](
+@contextlib.contextmanager
+def visit(path: str, message: protocol.Enter) -> Iterator[Door]:
+    """Until the block ends the container counts as in use: idleness does not stop it under the visitor."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.settimeout(VISIT_WAIT_S)
+            connection.connect(path)
+            connection.sendall(protocol.encode(message))
+            with connection.makefile("rb") as lines:
+                answer = protocol.decode_from_agent(lines.readline(protocol.LINE_BYTES_MAX))
+        except (OSError, msgspec.DecodeError) as error:
+            raise _no_agent(path, error) from error
+        if isinstance(answer, Refused):
+            raise as_problem(answer)
+        assert isinstance(answer, Door)
+        yield answer
+
+
+def _no_agent(path: str, error: Exception) -> Problem:
+    hint = "is `fastcontainer agent` running?"
+    return Problem(Code.NO_COMPUTE, f"the agent at {path} does not answer ({error})", hint=hint)
+
+
+async def say[M: (protocol.Start, protocol.Stop, protocol.Ensure)](
     path: str, message: M, *, wait_s: float = 60.0
-) -> Done | Door | Answer:
+) -> Done | Answer:
     """One question on a connection of its own; raises Problem. The command line's way."""
     try:
         async with asyncio.timeout(wait_s):
@@ -194,14 +219,12 @@ async def say[M: (protocol.Start, protocol.Stop, protocol.Enter, protocol.Ensure
                     answer = protocol.decode_from_agent(line)
                     if isinstance(answer, Refused) and answer.id == message.id:
                         raise as_problem(answer)
-                    if isinstance(answer, Done | Door | Answer) and answer.id == message.id:
+                    if isinstance(answer, Done | Answer) and answer.id == message.id:
                         return answer
             finally:
                 writer.close()
     except (TimeoutError, OSError) as error:
-        raise Problem(
-            Code.NO_COMPUTE, f"the agent at {path} does not answer ({error})", hint="is `fastcontainer agent` running?"
-        ) from error
+        raise _no_agent(path, error) from error
     except msgspec.DecodeError as error:
         raise Problem(
             Code.INTERNAL, f"the agent at {path} said what this version does not understand: {error}"

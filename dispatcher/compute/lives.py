@@ -65,6 +65,7 @@ class Life:
     handle: Container | None = None
     concurrency: int = 32
     counts: dict[int, int] = field(default_factory=dict)  # in flight, by proxy
+    visitors: set[int] = field(default_factory=set)  # peers with somebody inside (fastcontainer exec)
     draining: Draining | None = None
     stopping: bool = False
     successor: str = ""

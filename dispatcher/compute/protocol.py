@@ -64,7 +64,8 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 class Enter(msgspec.Struct, frozen=True, tag="enter"):
-    """Ask for what `fastcontainer exec` needs to join a live container. Answered by `Door`."""
+    """Ask for what `fastcontainer exec` needs to join a live container. Answered by `Door`; until the connection ends the
+    container counts as in use."""
 
     id: int
     app: str

@@ -1,6 +1,5 @@
 """Whether the processes that this host needs answer (etcd, agent, launcher), and whether the ports are free or ours."""
 
-import asyncio
 import json
 import re
 import ssl
@@ -12,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from dispatcher.compute.findings import Finding, degraded, missing, ok
-from dispatcher.compute.link import say
+from dispatcher.compute.link import visit
 from dispatcher.compute.protocol import Enter
 from dispatcher.problems import Code, Problem
 from dispatcher.settings import Settings, host_port
@@ -70,7 +69,8 @@ def agent(settings: Settings) -> Finding:
     """Asks for an app that cannot exist: any answer will do."""
     what = "agent"
     try:
-        asyncio.run(say(settings.agent_socket, Enter(id=1, app="-"), wait_s=ANSWER_S))
+        with visit(settings.agent_socket, Enter(id=1, app="-")):
+            pass
     except Problem as problem:
         if problem.code is Code.NO_COMPUTE:
             return missing(what, problem.message, "start it: fastcontainer agent")
