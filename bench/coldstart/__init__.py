@@ -11,12 +11,12 @@ import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import NoReturn
 
 from bench.coldstart.installation import installed
-from bench.coldstart.ours import FIRST_BYTE, Ours
+from bench.coldstart.ours import FIRST_BYTE, Asker, Ours
 from bench.coldstart.theirs import Rival, rivals
 from bench.results import Report, Result, machine, measured, percentile
 
@@ -37,7 +37,9 @@ def run(quick: bool) -> Report:
                 print(f"{rival.name} is left out: {reason}", file=sys.stderr)
             else:
                 found.append(rival)
-        samples = _measure(Ours(installation, PAGE), found, installation.settle, ROUNDS_QUICK if quick else ROUNDS)
+        with closing(Asker(installation.settings.agent_socket)) as agent:
+            ours = Ours(agent, installation.proxy_address, PAGE)
+            samples = _measure(ours, found, installation.settle, ROUNDS_QUICK if quick else ROUNDS)
     return report(samples, found)
 
 

@@ -3,10 +3,9 @@
 import itertools
 import socket
 import time
-from contextlib import closing
 
-from bench.coldstart.installation import APP, DOMAIN, Installation
-from bench.coldstart.visit import PATIENCE_S, phases_of, visit
+from bench.coldstart.installation import APP, DOMAIN
+from bench.coldstart.visit import PATIENCE_S, Address, phases_of, visit
 from dispatcher.compute import protocol
 from dispatcher.compute.protocol import Answer, Done, Ensure, FromAgent, Stop, ToAgent
 from dispatcher.settings import host_port
@@ -34,21 +33,23 @@ class Asker:
 
 
 class Ours:
-    def __init__(self, installation: Installation, page: bytes) -> None:
-        self._installation = installation
+    """Like a proxy it keeps its connection to the agent."""
+
+    def __init__(self, agent: Asker, proxy: Address, page: bytes) -> None:
+        self._agent = agent
+        self._proxy = proxy
         self._page = page
         self._ids = itertools.count(1)
 
     def launch(self) -> Sample:
         """Agent asked -> first byte straight from the container."""
-        with closing(Asker(self._installation.settings.agent_socket)) as agent:
-            began = time.perf_counter()
-            answer = agent.ask(Ensure(next(self._ids), APP, "1", PATIENCE_S))
-            answered = time.perf_counter()
-            if not isinstance(answer, Answer):
-                raise RuntimeError(f"the agent did not start the site: {answer}")
-            seen = visit(host_port(answer.live.address), DOMAIN, self._page)
-            self._put_to_sleep(agent)
+        began = time.perf_counter()
+        answer = self._agent.ask(Ensure(next(self._ids), APP, "1", PATIENCE_S))
+        answered = time.perf_counter()
+        if not isinstance(answer, Answer):
+            raise RuntimeError(f"the agent did not start the site: {answer}")
+        seen = visit(host_port(answer.live.address), DOMAIN, self._page)
+        self._put_to_sleep()
         asked_ms = (answered - began) * 1000
         return {
             FIRST_BYTE: (seen.at - began) * 1000,
@@ -61,15 +62,13 @@ class Ours:
 
     def path(self) -> Sample:
         """A client's new connection to the proxy -> first byte; then once more, now that the site is awake."""
-        address = self._installation.proxy_address
         began = time.perf_counter()
-        cold = visit(address, DOMAIN, self._page)
+        cold = visit(self._proxy, DOMAIN, self._page)
         cold_ms = (cold.at - began) * 1000
         began = time.perf_counter()
-        warm = visit(address, DOMAIN, self._page)
+        warm = visit(self._proxy, DOMAIN, self._page)
         warm_ms = (warm.at - began) * 1000
-        with closing(Asker(self._installation.settings.agent_socket)) as agent:
-            self._put_to_sleep(agent)
+        self._put_to_sleep()
         phases = phases_of(cold.headers["server-timing"])
         held_ms, server_ms = phases["queue"], phases["firstbyte"]
         return {
@@ -80,7 +79,7 @@ class Ours:
             WARM: warm_ms,
         }
 
-    def _put_to_sleep(self, agent: Asker) -> None:
-        done = agent.ask(Stop(next(self._ids), APP))
+    def _put_to_sleep(self) -> None:
+        done = self._agent.ask(Stop(next(self._ids), APP))
         if not isinstance(done, Done) or not done.lives:
             raise RuntimeError(f"the agent did not stop the site: {done}")
