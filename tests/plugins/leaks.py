@@ -4,7 +4,6 @@ What a fixture of a wider scope holds was there before its first test and is no 
 """
 
 import asyncio
-import contextlib
 import gc
 import inspect
 import os
@@ -102,13 +101,22 @@ def pytest_sessionstart() -> None:
         (path / OWN_GROUP / "cgroup.procs").write_text("0")
 
 
-def pytest_sessionfinish() -> None:
+def pytest_unconfigure() -> None:
+    deadline = time.monotonic() + PATIENCE_S
     for path in _v1_groups():
         if path.name == OWN_GROUP:
             (path.parent / "cgroup.procs").write_text("0")
-            # Not in a hurry: what a test left in it has been told already, and keeps it.
-            with contextlib.suppress(OSError):
-                path.rmdir()
+            while not _is_removed(path) and time.monotonic() < deadline:
+                time.sleep(0.02)
+
+
+def _is_removed(path: Path) -> bool:
+    """What a test left in it has been told already, and keeps it."""
+    try:
+        path.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 SYSTEMDS_OWN = re.compile(r".*\.(service|scope|slice|socket|mount|swap)")
