@@ -4,6 +4,7 @@ What a fixture of a wider scope holds was there before its first test and is no 
 """
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import os
@@ -97,26 +98,23 @@ def _v1_groups() -> list[Path]:
 
 def pytest_sessionstart() -> None:
     for path in _v1_groups():
+        for group in path.glob("fastcontainer-tests-*"):
+            _remove(group)  # of a run whose last children ended after it
         (path / OWN_GROUP).mkdir(exist_ok=True)
         (path / OWN_GROUP / "cgroup.procs").write_text("0")
 
 
 def pytest_unconfigure() -> None:
-    deadline = time.monotonic() + PATIENCE_S
     for path in _v1_groups():
         if path.name == OWN_GROUP:
             (path.parent / "cgroup.procs").write_text("0")
-            while not _is_removed(path) and time.monotonic() < deadline:
-                time.sleep(0.02)
+            _remove(path)
 
 
-def _is_removed(path: Path) -> bool:
-    """What a test left in it has been told already, and keeps it."""
-    try:
-        path.rmdir()
-    except OSError:
-        return False
-    return True
+def _remove(group: Path) -> None:
+    """Unless somebody is in it."""
+    with contextlib.suppress(OSError):
+        group.rmdir()
 
 
 SYSTEMDS_OWN = re.compile(r".*\.(service|scope|slice|socket|mount|swap)")
