@@ -10,7 +10,7 @@ from typing import Protocol
 import h11
 from h11._readers import ChunkedReader
 from mitmproxy import http
-from mitmproxy.connection import Client, ConnectionState
+from mitmproxy.connection import Client, Connection, ConnectionState
 from mitmproxy.net.http import http1
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import commands, events, layer
@@ -32,6 +32,7 @@ REQUEST_FIELDS_MAX = 128
 RESPONSE_HEAD_BYTES_MAX = 128 << 10
 HEAD_S_MAX = 10.0  # from a head's first byte to its last
 IDLE_S_MAX = 75.0  # of a connection between two requests, and before the first
+BACKEND_CLOSES_S_MAX = 0.05
 LINGER_S_MAX = 2.0  # how long what a refused client still sends is read, so that it gets to read our answer
 LINGER_BYTES_MAX = 1 << 20
 AHEAD_BYTES_MAX = 64 << 10  # of further requests that a client sends without waiting for the answer
@@ -41,8 +42,11 @@ _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e\x80
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9]\d\d(?: .*)?")
 
 
-class Refusals(Protocol):
+class Surroundings(Protocol):
     def now(self) -> float: ...
+
+    def check_later(self, client: Client, delay_s: float) -> None:
+        """Look then whether somebody on this client's connection is overdue."""
 
     def refusal(self, client: Client, request: http.Request | None, status: int, detail: str) -> http.Response:
         """The answer to what does not parse; it is logged and counted."""
@@ -97,11 +101,11 @@ class _Limited(Http1Connection):
 class Front(_Limited, Http1Server):
     """The client's side."""
 
-    def __init__(self, context: Context, refusals: Refusals) -> None:
+    def __init__(self, context: Context, surroundings: Surroundings) -> None:
         super().__init__(context)
-        self._refusals = refusals
+        self._surroundings = surroundings
         self.head_since: float | None = None
-        self.idle_since: float | None = refusals.now()
+        self.idle_since: float | None = surroundings.now()
         self.linger_since: float | None = None
         self._lingered_bytes = 0
 
@@ -150,21 +154,21 @@ class Front(_Limited, Http1Server):
         if len(self.buf) > REQUEST_HEAD_BYTES_MAX:
             raise Refusal(431, "The request's headers are too large.")
         if self.buf and self.head_since is None:
-            self.head_since, self.idle_since = self._refusals.now(), None
+            self.head_since, self.idle_since = self._surroundings.now(), None
         return None
 
     def refuse(self, refusal: Refusal) -> layer.CommandGenerator[None]:
         assert isinstance(self.conn, Client)
         self.head_since = self.idle_since = None
         if self.response is None and self.conn.state & ConnectionState.CAN_WRITE:
-            response = self._refusals.refusal(self.conn, self.request, refusal.status, str(refusal))
+            response = self._surroundings.refusal(self.conn, self.request, refusal.status, str(refusal))
             yield commands.SendData(self.conn, http1.assemble_response(response))  # type: ignore[no-untyped-call]
         yield from self.half_close()
 
     def half_close(self) -> layer.CommandGenerator[None]:
         """Closing with unread data would reset the connection and take our answer along: first only our half."""
         yield commands.CloseTcpConnection(self.conn, half_close=True)
-        self.linger_since = self._refusals.now()
+        self.linger_since = self._surroundings.now()
         self.state = self.linger
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
@@ -195,14 +199,35 @@ class Front(_Limited, Http1Server):
 
     def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
         if (self.request_done or request) and (self.response_done or response):
-            self.idle_since = self._refusals.now()  # before the next head, which may be in the buffer already
+            self.idle_since = self._surroundings.now()  # before the next head, which may be in the buffer already
         yield from super().mark_done(request=request, response=response)
         if self.state == self.passthrough or self.state == self.done:
             self.idle_since = None
 
 
 class Back(_Limited, Http1Client):
-    """The container's side. What runs there is not trusted either."""
+    """The container's side, one connection for each request. What runs there is not trusted either.
+
+    The container is left to close first (it was told `Connection: close`): the side that does keeps the port for a minute, and
+    ours would be used up by a few hundred requests a second. `closing` has the connections that wait for that, and since when.
+    """
+
+    def __init__(self, context: Context, closing: dict[Connection, float], surroundings: Surroundings) -> None:
+        super().__init__(context)
+        self._closing = closing
+        self._surroundings = surroundings
+
+    def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
+        for command in super().mark_done(request=request, response=response):
+            if isinstance(command, commands.CloseConnection) and self.conn.state is ConnectionState.OPEN:
+                self._closing[self.conn] = self._surroundings.now()
+                self._surroundings.check_later(self.context.client, BACKEND_CLOSES_S_MAX)
+            else:
+                yield command
+
+    def done(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        self._closing.pop(self.conn, None)
+        yield commands.CloseConnection(self.conn)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         if isinstance(event, events.ConnectionClosed):

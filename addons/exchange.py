@@ -106,6 +106,8 @@ class Connections(Protocol):
 
     def read(self, client: str, go_on: bool) -> None: ...
 
+    def check_later(self, client: str, delay_s: float) -> None: ...
+
 
 class Register:
     """The exchanges under way, one for each connection at most. The streams' Keeper."""
@@ -142,6 +144,9 @@ class Register:
 
     def now(self) -> float:
         return self._clock()
+
+    def check_later(self, client: Client, delay_s: float) -> None:
+        self._connections.check_later(client.id, delay_s)
 
     def begin(self, flow: http.HTTPFlow) -> Exchange:
         request, now = flow.request, self._clock()

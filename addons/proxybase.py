@@ -106,6 +106,14 @@ class Clients:
             else:
                 handler.may_read.clear()
 
+    def check_later(self, client: str, delay_s: float) -> None:
+        asyncio.get_running_loop().call_later(delay_s, self._check, client)
+
+    def _check(self, client: str) -> None:
+        top = self.layers.get(client)
+        if top is not None and top.overdue(time.monotonic()):
+            self.send(client, streams.PeerOverdue())
+
     async def sweep(self) -> None:
         """Ends connections whose client takes too long. One task for all: a timer for each would cost more than the requests."""
         while True:
@@ -113,8 +121,7 @@ class Clients:
             now = time.monotonic()
             for client, top in list(self.layers.items()):
                 if top is not None:
-                    if top.front.overdue(now):
-                        self.send(client, streams.ClientOverdue())
+                    self._check(client)
                 elif now - self._since[client] > IDLE_S_MAX and (handler := _handlers().get(client)):
                     self._tasks.start(handler.on_timeout(), name="idle client")
 

@@ -30,7 +30,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHeadersHook, HttpResponseHeadersHook
 from mitmproxy.proxy.layers.tcp import TCPLayer
 
-from addons.connections import Back, Front, Refusals
+from addons.connections import BACKEND_CLOSES_S_MAX, Back, Front, Surroundings
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Passage(Protocol):
     failure: str  # of the last backend: "" | connect | died | malformed
 
 
-class Keeper(Refusals, Protocol):
+class Keeper(Surroundings, Protocol):
     def hears(self, hook: str) -> bool:
         """Whether any addon has this hook."""
 
@@ -90,8 +90,8 @@ class Overdue(events.Event):
     """The request's deadline has come."""
 
 
-class ClientOverdue(events.Event):
-    """The client took too long over its next step."""
+class PeerOverdue(events.Event):
+    """The client, or a backend that is to close, took too long over its next step."""
 
 
 class Stream(http_layers.HttpStream):
@@ -275,11 +275,16 @@ class Stream(http_layers.HttpStream):
 class _Dial(layer.Layer):
     """mitmproxy's HttpClient, with our parser."""
 
+    def __init__(self, context: Context, closing: dict[Connection, float], keeper: Keeper) -> None:
+        super().__init__(context)
+        self._closing = closing
+        self._keeper = keeper
+
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         assert isinstance(event, events.Start)
         error = yield commands.OpenConnection(self.context.server)
         if not error:
-            child = Back(self.context)
+            child = Back(self.context, self._closing, self._keeper)
             self._handle_event = child.handle_event  # type: ignore[method-assign]
             yield from child.handle_event(event)
         yield RegisterHttpConnection(self.context.server, error)
@@ -293,6 +298,11 @@ class Layer(http_layers.HttpLayer):
         self._keeper = keeper
         self.front = Front(context.fork(), keeper)
         self.connections[context.client] = self.front
+        self._closing: dict[Connection, float] = {}
+
+    def overdue(self, now: float) -> bool:
+        """Whether somebody took too long over the next step; a PeerOverdue then ends it."""
+        return self.front.overdue(now) or any(now - since >= BACKEND_CLOSES_S_MAX for since in self._closing.values())
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         try:
@@ -305,8 +315,12 @@ class Layer(http_layers.HttpLayer):
         if isinstance(event, Overdue):
             for stream in list(self.streams.values()):  # one at most: this is HTTP/1
                 yield from self.event_to_child(stream, event)
-        elif isinstance(event, ClientOverdue):
-            if self.front.overdue(self._keeper.now()):
+        elif isinstance(event, PeerOverdue):
+            now = self._keeper.now()
+            for connection in [c for c, since in self._closing.items() if now - since >= BACKEND_CLOSES_S_MAX]:
+                del self._closing[connection]
+                yield commands.CloseConnection(connection)
+            if self.front.overdue(now):
                 yield from self.front.give_up()
         elif isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
             pass  # a backend connection that was forgotten
@@ -336,7 +350,7 @@ class Layer(http_layers.HttpLayer):
         server: Connection = Server(address=event.address)
         assert isinstance(server, Server)
         context.server = server
-        dial = _Dial(context)
+        dial = _Dial(context, self._closing, self._keeper)
         self.connections[server] = dial
         self.waiting_for_establishment[server].append(event)
         yield from self.event_to_child(dial, events.Start())

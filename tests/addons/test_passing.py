@@ -267,6 +267,40 @@ async def test_a_held_upload_stays_in_the_clients_socket(world):
     connection.close()
 
 
+async def test_the_container_closes_first_unless_it_never_does(world):
+    early = []
+    end = asyncio.Event()
+
+    @quiet
+    async def polite(reader, writer):
+        await read_head(reader)
+        writer.write(sites.text(b"hello"))
+        try:
+            async with asyncio.timeout(0.02):
+                early.append(await reader.read())
+        except TimeoutError:
+            pass
+
+    @quiet
+    async def stubborn(reader, writer):
+        await read_head(reader)
+        writer.write(sites.text(b"hello"))
+        await reader.read()
+        end.set()
+
+    await world.site("blog", polite)
+    await world.site("shop", stubborn)
+    connection = await world.connect()
+    for _ in range(5):
+        assert (await connection.ask("blog.test")).status == 200
+    assert (await connection.ask("shop.test")).status == 200
+    async with asyncio.timeout(5):
+        await end.wait()
+    assert early == []
+    assert (await connection.ask("blog.test")).status == 200
+    connection.close()
+
+
 async def test_server_timing_only_when_asked_for(world):
     await world.site("blog", sites.hello(), policy=Policy(server_timing=True))
     await world.site("shop", sites.hello())
