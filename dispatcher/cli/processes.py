@@ -57,13 +57,13 @@ def agent(
         raise Problem(Code.FORBIDDEN, "the agent runs as root", hint="sudo fastcontainer agent")
     from dispatcher.compute import daemon
 
-    if not clean:
-        daemon.main(settings())
-        return
     try:
+        if not clean:
+            daemon.main(settings())
+            return
         ended = daemon.clean(settings())
     except BlockingIOError as error:
-        raise Problem(Code.BUSY, str(error), hint="only what no agent looks after can be cleaned away") from error
+        raise Problem(Code.BUSY, str(error), hint="two would take each other's containers for left-overs") from error
     for life in ended:
         say(f"ended {life}")
 

@@ -4,10 +4,11 @@ Ending it (SIGTERM, or worse) leaves every container running; the next one adopt
 """
 
 import asyncio
+import fcntl
 import logging
 import signal
-import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -38,6 +39,20 @@ def _config(settings: Settings) -> Config:
         network=settings.network,
         cgroup=settings.cgroup,
     )
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Two agents in one run directory would each take the other's containers for left-overs. Raises BlockingIOError."""
+    run_dir = Path(settings.run_dir)
+    run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with open(run_dir / "agent.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"an agent runs in {run_dir} already (it holds agent.lock); stop it first"
+            raise BlockingIOError(message) from None
+        yield
 
 
 def _tracefs_mark(settings: Settings) -> Path:
@@ -116,9 +131,10 @@ class Daemon:
 
 
 def main(settings: Settings) -> None:
-    Path(settings.run_dir).mkdir(mode=0o755, parents=True, exist_ok=True)
+    """Until SIGTERM or SIGINT. Raises BlockingIOError if another one runs here."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    asyncio.run(_run(settings))
+    with _alone(settings):
+        asyncio.run(_run(settings))
 
 
 async def _run(settings: Settings) -> None:
@@ -132,16 +148,15 @@ def clean(settings: Settings) -> list[str]:
     """Ends every container of ours and removes what agents and launchers left. Returns the names of the lives that it ended.
 
     Only when neither runs: an agent would take it for a mass death."""
-    if _answers(settings.agent_socket):
-        raise BlockingIOError(f"an agent answers at {settings.agent_socket}; stop it first")
     if not Path(settings.run_dir).is_dir():
         return []
-    ended = asyncio.run(_clean(settings))
-    with suppress(OSError):
-        readiness.remove_instance(settings.cgroup)
-    if _tracefs_mark(settings).exists():
-        readiness.unmount_tracefs()
-    _remove_files(settings)
+    with _alone(settings):
+        ended = asyncio.run(_clean(settings))
+        with suppress(OSError):
+            readiness.remove_instance(settings.cgroup)
+        if _tracefs_mark(settings).exists():
+            readiness.unmount_tracefs()
+        _remove_files(settings)
     return ended
 
 
@@ -172,18 +187,10 @@ async def _await_end(container: Container) -> None:
     loop.remove_reader(container.pidfd)
 
 
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-        return True
-
-
 def _remove_files(settings: Settings) -> None:
     run_dir = Path(settings.run_dir)
-    for path in (settings.agent_socket, settings.launcher_socket, run_dir / "journal", _tracefs_mark(settings)):
+    ours = (settings.agent_socket, settings.launcher_socket, run_dir / "journal", run_dir / "agent.lock")
+    for path in (*ours, _tracefs_mark(settings)):
         Path(path).unlink(missing_ok=True)
     for directory in (run_dir / "slots", run_dir / "stage"):
         if directory.is_dir():
