@@ -132,10 +132,12 @@ class Installation:
         return sum(1 for _ in Path(self.settings.run_dir, "slots").iterdir())
 
     def stop(self) -> None:
-        for name in ("userproxy", "agent", "launcher"):
-            self._end(name)
-        daemon.clean(self.settings)
-        self._end("etcd")
+        try:
+            for name in ("userproxy", "agent", "launcher"):
+                self._end(name)
+            daemon.clean(self.settings)
+        finally:
+            self._end("etcd")
 
     def _end(self, name: str) -> None:
         process = self.processes.get(name)
