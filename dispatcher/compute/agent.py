@@ -163,11 +163,18 @@ class Agent:
             await service.claim_uids(self._store, name)
         for life in list(self.lives.of(name).values()):
             self._apply(app, life)
+            self._put_right(life)
         entries = self._entries(name)
         at_work = (Status.STARTING, Status.RUNNING)
         awake = app.switch is Switch.ON and any(entry.status in at_work and not entry.leaving for entry in entries)
         for step in reconcile.count_steps(app.containers, entries, awake=awake and app.containers > 1):
             self._take_step(app, step)
+
+    def _put_right(self, life: Life) -> None:
+        """The row of a container with a life is its agent's alone, whoever deleted or changed it by hand."""
+        row = self._row(life)
+        if self.rows.of(life.app.name).get(life.id) != row:
+            self.rows.put(life.app.name, life.id, row)
 
     def _entries(self, app: str) -> list[Entry]:
         lives = self.lives.of(app)
@@ -175,8 +182,9 @@ class Agent:
         for id, row in self.rows.of(app).items():
             life = lives.get(id)
             status = life.status if life else row.status
-            if life is None and row.compute == self._settings.compute and status.is_alive():
-                status = Status.REGISTERED  # an older agent's word about a life that is no more
+            rests = self._failures.is_resting(app, id, time.monotonic())
+            if life is None and row.compute == self._settings.compute and status is not Status.REGISTERED and not rests:
+                status = Status.REGISTERED  # an older agent's word about a life, or a rest, that is no more
                 self.rows.put(app, id, msgspec.structs.replace(row, status=status, address="", local_address=""))
             entries.append(Entry(id, status, leaving=life is not None and life.is_leaving))
         return entries
@@ -273,6 +281,10 @@ class Agent:
             raise Problem(Code.UNKNOWN_APP, f"there is no app {app_name!r}")
         if app.switch is not Switch.ON:
             raise Problem(Code.SWITCHED_OFF, f"app {app_name} is switched {app.switch}")
+        if app.containers == 0:
+            raise Problem(
+                Code.SWITCHED_OFF, f"app {app_name} is to have no containers (key apps/{app_name}/containers)"
+            )
         rows = self.rows.of(app_name)
         lives = self.lives.of(app_name)
         mine = [each for each, row in rows.items() if row.compute == self._settings.compute and each not in lives]
