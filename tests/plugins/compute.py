@@ -25,6 +25,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from containerlib import cgroups, launcher
@@ -100,8 +101,10 @@ def serve(port=80, address="0.0.0.0"):
         connection = server.accept()[0]
         threading.Thread(target=answer, args=(connection,), daemon=True).start()
 def answer(connection):
-    while connection.recv(65536):
+    while request := connection.recv(65536):
         connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+        if b"HTTP/1.0" in request:
+            return connection.close()
 """
 
 
@@ -245,6 +248,7 @@ class Host:
         self.agent: BaseProcess | None = None
         self.launcher: subprocess.Popen[bytes] | None = None
         self._proxy: Proxy | None = None
+        self._attaching = asyncio.Lock()
         (directory / "run").mkdir(mode=0o755)
 
     # ---- processes
@@ -311,9 +315,10 @@ class Host:
 
     async def proxy(self) -> Proxy:
         """One that confirms; connected anew after the agent's death."""
-        if self._proxy is None:
-            self._proxy = await Proxy.of(self.settings.agent_socket)
-        return self._proxy
+        async with self._attaching:
+            if self._proxy is None:
+                self._proxy = await Proxy.of(self.settings.agent_socket)
+            return self._proxy
 
     async def detach(self) -> None:
         if self._proxy is not None:
@@ -330,9 +335,26 @@ class Host:
                 return answer
             await asyncio.sleep(0.01)
 
+    async def known(self, app: str) -> None:
+        """The agent has heard of it: it is asked for what only an app that it knows can lack."""
+        proxy = await self.proxy()
+        for _ in range(1000):
+            answer = await proxy.start(app, "0")
+            if isinstance(answer, Done) or answer.code is not Code.UNKNOWN_APP:
+                return
+            await asyncio.sleep(0.01)
+
     async def wake(self, app: str, container: str = "1") -> Live:
         answer = await self.ensure(app, container)
         assert isinstance(answer, Answer), f"{answer}\n{self.log.read_text()}"
+        return answer.live
+
+    async def until_answer(self, app: str) -> Live:
+        """What made it refuse was taken away a moment ago."""
+        deadline = time.monotonic() + 5
+        while not isinstance(answer := await self.ensure(app), Answer):
+            assert time.monotonic() < deadline, answer
+            await asyncio.sleep(0.02)
         return answer.live
 
     async def refused(self, app: str) -> Refused:
@@ -353,6 +375,12 @@ class Host:
         """As `etcdctl put` does it."""
         key = keys.word_key(app, field)
         await self.store.commit([], [Delete(key) if value is None else Put(key, value.encode())])
+
+    async def word_raw(self, app: str, name: str, value: str) -> None:
+        await self.store.commit([], [Put(f"{keys.app_prefix(app)}{name}", value.encode())])
+
+    async def edit(self, name: str, **changed: Any) -> None:
+        await service.edit_app(self.store, name, change=lambda spec: msgspec.structs.replace(spec, **changed))
 
     async def row(self, app: str, container: str = "1") -> ContainerRow | None:
         found = await self.store.get(keys.container_key(app, container))
@@ -393,6 +421,13 @@ class Host:
         if cgroups.find(self.settings.cgroup).version == 1:
             return self.cgroup(live, "cpu", "cpu.cfs_quota_us")
         return self.cgroup(live, "cpu", "cpu.max").split()[0]
+
+    def cpu_limits(self) -> set[str]:
+        """Of all groups of this host, blanks included."""
+        tree = cgroups.find(self.settings.cgroup)
+        name = "cpu.cfs_quota_us" if tree.version == 1 else "cpu.max"
+        base = tree.bases.get("cpu") or tree.bases[""]
+        return {path.read_text().split()[0] for path in base.glob(f"*/{name}")}
 
     def memory_limit(self, live: Live) -> str:
         version = cgroups.find(self.settings.cgroup).version
