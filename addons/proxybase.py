@@ -17,6 +17,7 @@ from mitmproxy.connection import Client
 from mitmproxy.proxy import events, layer, mode_specs
 from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ProxyConnectionHandler, ServerInstance
+from mitmproxy.utils import asyncio_utils
 
 from addons import headers, signing, streams
 from addons.connections import IDLE_S_MAX
@@ -162,7 +163,7 @@ class Proxy:
         self.settings = settings or settings_module.load()
         self._open_store = open_store
         self.hears: Callable[[str], bool] = lambda hook: True  # whether any addon has this hook
-        self._running = False
+        self._running = self._closed = False
         self._key: bytes | None = None
 
     # Configuration of mitmproxy
@@ -255,17 +256,21 @@ class Proxy:
         self.tasks.start(self._metrics_server.start(*host_port(self.metrics_listen)), name="metrics")
 
     def done(self) -> None:
-        """mitmproxy stops its loop right after this; what is still open ends with the process."""
+        """The end of the process, or the reload of a script, which then makes another one of us."""
         if self._running:
             self.access_log.close()
             self._metrics_server.close()
+            asyncio_utils.create_task(self.close(), name="close", keep_ref=True)
 
     async def idle(self) -> None:
         """Returns when no request is under way."""
         await self.register.empty.wait()
 
     async def close(self) -> None:
-        """Ends what `running` began, for a program that goes on; mitmproxy itself only calls `done`."""
+        """Ends what `running` began. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
         await self.holding.close()
         await self.clients.close()
         await self.tasks.close()
