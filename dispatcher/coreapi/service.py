@@ -43,7 +43,6 @@ async def create_app(
     """`compute`: where its containers are registered while no Compute is in the CMDB."""
     _checked(check_app_name, name)
     wanted, given = _checked_domains(domains), _checked_words(words or {})
-    rows = await _new_rows(store, name, given, compute)
 
     async def attempt() -> list[Step] | None:
         if await store.get(keys.spec_key(name)):
@@ -55,7 +54,7 @@ async def create_app(
             *(await _claim(store, name)),
             *(_word(name, field, word) for field, word in given.items() if word),
             *(await _additions(store, name, wanted)),
-            *rows,
+            *(await _new_rows(store, name, given, compute)),
         ]
         return await commit(store, steps, guard=Unchanged(keys.spec_key(name), 0))
 
@@ -230,13 +229,16 @@ def _claim_steps(name: str, base: int, claim: Value | None) -> list[Step]:
 
 
 async def _new_rows(store: Store, name: str, words: Mapping[Field, str], otherwise: str) -> list[Step]:
+    """Numbered after those that a removed app of this name may still have: they drain, and their agents remove them."""
     written = {field: word.encode() for field, word in words.items() if word}
     app = codec.assemble(name, AppSpec(command=("-",)), written)
     computes = await list_computes(store)
     places = place(computes, app.containers, app.cpu or 0.0, app.memory_bytes or 0, otherwise)
+    left = [key.rpartition("/")[2] for key, _ in await store.list(keys.containers_prefix(name))]
+    first = 1 + max((int(id) for id in left if id.isdigit()), default=0)
     return [
         Step(Put(key, codec.encode(ContainerRow(compute))), Unchanged(key, 0))
-        for key, compute in ((keys.container_key(name, str(n)), compute) for n, compute in enumerate(places, 1))
+        for key, compute in ((keys.container_key(name, str(n)), compute) for n, compute in enumerate(places, first))
     ]
 
 

@@ -207,6 +207,16 @@ async def test_remove_leaves_the_living_to_their_agents(store: Store) -> None:
     assert await domains_of(store, "shop") == ["shop.localhost"]
 
 
+async def test_an_app_is_created_again_while_its_former_container_drains(store: Store) -> None:
+    draining = codec.encode(ContainerRow(HERE, status=Status.DRAINING))
+    await put(store, keys.container_key("blog", "3"), draining)
+    await create_app(store, "blog", SPEC, compute=HERE)
+    assert [(each.id, each.row.status) for each in (await show_app(store, "blog")).containers] == [
+        ("3", Status.DRAINING),
+        ("4", Status.REGISTERED),
+    ]
+
+
 async def test_a_broken_row_does_not_keep_an_app(store: Store) -> None:
     await create_app(store, "blog", SPEC, compute=HERE)
     await put(store, keys.container_key("blog", "1"), "{")
