@@ -182,7 +182,7 @@ class Lives:
     async def _start(self, life: Life) -> None:
         began = time.perf_counter()
         try:
-            life.handle = await self._pool.take()
+            life.handle = await self._take_blank(life.app.spec.policy.start_timeout_s)
             life.phases["queue"] = _ms_since(began)
             self._journal.write(life.record())
             life.phases |= await self._wake(life)
@@ -192,6 +192,14 @@ class Lives:
         except (StartFailed, TimeoutError, OSError) as error:
             life.problem = life.problem or str(error) or type(error).__name__
             await self._start_failed(life)
+
+    async def _take_blank(self, timeout_s: float) -> Container:
+        """Bounded like the rest of a start: without a launcher there are none."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._pool.take()
+        except TimeoutError:
+            raise StartFailed(f"no prepared process was to be had within {timeout_s:g} s") from None
 
     async def _wake(self, life: Life) -> dict[str, float]:
         app, handle = life.app, life.handle
