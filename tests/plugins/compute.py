@@ -299,8 +299,9 @@ class Host:
         process = _processes.Process(target=_clean, args=(self.settings, self.log))
         process.start()
         await asyncio.to_thread(process.join, 30)
-        assert process.exitcode == 0, self.log.read_text()
+        code = process.exitcode
         process.close()
+        assert code == 0, self.log.read_text()
 
     async def close(self) -> None:
         await self.detach()
@@ -336,13 +337,9 @@ class Host:
             await asyncio.sleep(0.01)
 
     async def known(self, app: str) -> None:
-        """The agent has heard of it: it is asked for what only an app that it knows can lack."""
-        proxy = await self.proxy()
-        for _ in range(1000):
-            answer = await proxy.start(app, "0")
-            if isinstance(answer, Done) or answer.code is not Code.UNKNOWN_APP:
-                return
-            await asyncio.sleep(0.01)
+        """The agent has heard of it, and of everything before: what is told in order, it is told last."""
+        await self.app(f"{app}-known", words={"switch": "off"})
+        assert (await self.refused(f"{app}-known")).code is Code.SWITCHED_OFF
 
     async def wake(self, app: str, container: str = "1") -> Live:
         answer = await self.ensure(app, container)

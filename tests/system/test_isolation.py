@@ -1,0 +1,173 @@
+"""What a program in a container is, and what it can see."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dispatcher.domain import Mount
+from tests.plugins.compute import Host, python, until
+
+pytestmark = pytest.mark.system
+
+FACTS = r"""
+import json, stat
+def read(path):
+    try:
+        with open(path, "rb") as file: return file.read(4096).decode(errors="replace")
+    except OSError as error:
+        return error.strerror
+def write(path):
+    try:
+        with open(path, "w") as file: file.write("x")
+        return "written"
+    except OSError as error:
+        return error.strerror
+def call(function, *arguments):
+    try:
+        function(*arguments); return "done"
+    except OSError as error:
+        return error.strerror
+status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
+facts = {
+    "ids": [os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()],
+    "capabilities": {name: status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")},
+    "no_new_privileges": status["NoNewPrivs"],
+    "namespaces": {name: os.readlink("/proc/self/ns/" + name) for name in ("mnt", "pid", "net", "ipc", "uts")},
+    "hostname": socket.gethostname(),
+    "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+    "init": read("/proc/1/comm").strip(),
+    "passwd": read("/etc/passwd"),
+    "shadow": read("/etc/shadow"),
+    "etc": sorted(os.listdir("/etc")),
+    "root": sorted(os.listdir("/")),
+    "write": {path: write(path) for path in (
+        "/usr/x", "/etc/x", "/etc/passwd", "/x", "/.fastcontainer/passwd", "/proc/sys/kernel/hostname", "/proc/sysrq-trigger",
+        "/sys/x", "/srv/x", "/tmp/x", "/var/tmp/x", "/run/x", "/dev/shm/x")},
+    "masked": {path: read(path) for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/kallsyms")},
+    "devices": sorted(os.listdir("/dev")),
+    "calls": {
+        "chroot": call(os.chroot, "/tmp"), "setuid": call(os.setuid, 0),
+        "kill": call(os.kill, 1, 0), "mknod": call(os.mknod, "/tmp/null", 0o666 | stat.S_IFCHR, os.makedev(1, 3)),
+        "raw": call(socket.socket, socket.AF_PACKET, socket.SOCK_RAW),
+    },
+    "links": [name for _, name in socket.if_nameindex()],
+    "mounts": [line.split()[4] for line in open("/proc/self/mountinfo")],
+    "core": __import__("resource").getrlimit(__import__("resource").RLIMIT_CORE),
+    "environment": dict(os.environ),
+    "open": sorted(os.listdir("/proc/self/fd")),
+}
+for first in range(0, len(text := json.dumps(facts)), 2000):
+    print("facts", text[first:first + 2000])
+print("end", flush=True)
+serve()
+"""
+
+
+ROOT = {
+    ".fastcontainer",
+    "bin",
+    "dev",
+    "etc",
+    "home",
+    "lib",
+    "lib64",
+    "mnt",
+    "proc",
+    "root",
+    "run",
+    "sbin",
+    "srv",
+    "sys",
+    "tmp",
+    "usr",
+    "var",
+}
+
+
+async def test_a_container_is_what_it_should_be_and_no_more(host: Host) -> None:
+    await host.app("neighbour")
+    await host.wake("neighbour")
+    await host.app("blog", *python(FACTS), env={"A": "1"})
+    live = await host.wake("blog")
+    await host.until_line("blog", "out end")
+    facts = json.loads("".join(line[10:] for line in host.lines("blog") if line.startswith("out facts ")))
+    uid = (await (await host.proxy()).door("blog")).uid
+
+    assert uid >= 200_000
+    assert facts["ids"] == [uid, uid, uid, uid, []]
+    assert set(facts["capabilities"].values()) == {"0000000000000000"}
+    assert facts["no_new_privileges"] == "1"
+    assert facts["core"] == [0, 0]
+
+    own = own_namespaces()
+    assert all(facts["namespaces"][name] != own[name] for name in own)
+    assert facts["hostname"] == "blog"
+    assert sorted(facts["links"]) == ["eth0", "lo"]
+
+    # Itself and its init: neither the host's processes nor the neighbour's.
+    assert facts["processes"] == [1, 2]
+    assert facts["init"].startswith("tini")
+
+    assert f"app:x:{uid}:" in facts["passwd"]
+    assert facts["shadow"] == "No such file or directory"
+    assert not {"shadow", "gshadow", "ssh", "fastcontainer", "sudoers", "hostkey", "crontab", "cron.d"} & set(
+        facts["etc"]
+    )
+    assert set(facts["root"]) <= ROOT
+
+    refused = {"Read-only file system", "Permission denied", "Operation not permitted", "No such file or directory"}
+    written = {path for path, how in facts["write"].items() if how == "written"}
+    assert written == {"/tmp/x", "/var/tmp/x", "/run/x", "/dev/shm/x"}
+    assert {how for path, how in facts["write"].items() if path not in written} <= refused
+    assert facts["write"]["/usr/x"] == facts["write"]["/etc/x"] == "Read-only file system"
+    assert all(text in ("", "Permission denied", "No such file or directory") for text in facts["masked"].values())
+
+    assert set(facts["devices"]) <= {
+        "fd", "full", "null", "pts", "ptmx", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero",
+    }  # fmt: skip
+    assert set(facts["calls"].values()) == {"Operation not permitted"}
+    assert not [point for point in facts["mounts"] if str(host.directory) in point]
+    assert facts["environment"]["A"] == "1"
+    assert set(facts["environment"]) <= {"A", "HOME", "HOSTNAME", "LANG", "LC_CTYPE", "PATH", "USER"}
+    assert len(facts["open"]) <= 4  # three, and the listing's own
+    assert live.address
+
+
+def own_namespaces() -> dict[str, str]:
+    return {name: str(Path(f"/proc/self/ns/{name}").readlink()) for name in ("mnt", "pid", "net", "ipc", "uts")}
+
+
+def own_mounts() -> str:
+    return Path("/proc/self/mountinfo").read_text()
+
+
+async def test_a_program_without_init_is_pid_1(host: Host) -> None:
+    await host.app("blog", *python("print('pid', os.getpid()); serve()"), init=False)
+    await host.wake("blog")
+    await host.until_line("blog", "out pid 1")
+
+
+async def test_two_apps_are_two_users(host: Host) -> None:
+    for name in ("blog", "shop"):
+        await host.app(name, *python("print('uid', os.getuid()); serve()"))
+        await host.wake(name)
+        await until(lambda name=name: host.lines(name))  # type: ignore[misc]
+    assert host.lines("blog") != host.lines("shop")
+
+
+async def test_content_may_be_written_where_the_mount_allows_it(host: Host) -> None:
+    host.content.chmod(0o777)
+    writes = "open('/srv/mine', 'w').write('x'); serve()"
+    await host.app("rw", *python(writes), mounts=(Mount(str(host.content), "/srv"),))
+    await host.wake("rw")
+    assert [path.name for path in host.content.iterdir()] == ["mine"]
+    await host.app("ro", *python(writes), mounts=(Mount(str(host.content), "/srv", readonly=True),))
+    assert "Read-only file system" in (await host.refused("ro")).message
+
+
+async def test_what_a_container_mounts_or_sees_does_not_show_on_the_host(host: Host) -> None:
+    before = own_mounts()
+    await host.app("blog")
+    await host.wake("blog")
+    assert own_mounts() == before
