@@ -49,6 +49,7 @@ class Server:
         self._handlers: set[asyncio.Task[None]] = set()
         self._last_number = 0
         self._server: asyncio.Server | None = None
+        self._is_closing = False
         try:
             user = pwd.getpwnam(proxy_user)
             self._proxy_uid, self._proxy_gid = user.pw_uid, user.pw_gid
@@ -66,6 +67,8 @@ class Server:
         self._path.chmod(0o660)
 
     async def close(self) -> None:
+        """Nobody leaves: the next agent's proxies are the same, and what they have in flight is."""
+        self._is_closing = True
         if self._server:
             self._server.close()
         for handler in self._handlers:
@@ -102,7 +105,8 @@ class Server:
         finally:
             del self._peers[peer.number]
             self._handlers.discard(handler)
-            self._left(peer)
+            if not self._is_closing:
+                self._left(peer)
             writer.close()
             with suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
