@@ -48,6 +48,7 @@ from dispatcher.settings import Settings
 from dispatcher.tasks import Tasks
 
 TICK_S = 0.25
+DETAIL_MAX = 200  # characters of what a proxy says woke it, which is kept in the CMDB
 RECHECK_S = 1.0  # after somebody who is no proxy was found connected
 _log = logging.getLogger(__name__)
 
@@ -148,6 +149,10 @@ class Agent:
                     await self._reconcile(app)
                 except Unavailable as error:
                     _log.debug("app %s waits for the CMDB: %s", app, error)
+                except (
+                    Problem
+                ) as problem:  # it was removed a moment ago, or no users are left: told, and the others go on
+                    _log.warning("app %s: %s", app, problem)
                 if number % 100 == 99:
                     await asyncio.sleep(0)
 
@@ -493,7 +498,7 @@ class Agent:
             case Traffic(in_flight):
                 self._count(peer, in_flight)
             case Ensure(id, app, container, _, cause, detail):
-                self.ensure(app, container, cause, detail, _answer_to(peer, id))
+                self.ensure(app, container, cause, detail[:DETAIL_MAX], _answer_to(peer, id))
             case Start(id, app, container):
                 self.ensure(app, container, Cause.MANUAL, "", _done_to(peer, id))
             case Stop(id, app, container, now):
