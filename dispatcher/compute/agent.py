@@ -49,6 +49,7 @@ from dispatcher.tasks import Tasks
 
 TICK_S = 0.25
 DETAIL_MAX = 200  # characters of what a proxy says woke it, which is kept in the CMDB
+WORD_S = 5.0  # that a request waits for an app which its proxy knows and we do not; longer than our watch is ever away
 RECHECK_S = 1.0  # after somebody who is no proxy was found connected
 _log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Agent:
         self._changed: dict[str, None] = {}  # apps to reconcile
         self._reconcile_wanted = asyncio.Event()
         self._something_lives = asyncio.Event()
+        self._news = asyncio.Event()  # a new one after each change of the configuration
         self._host_diag = SocketDiag()
 
     def start(self) -> None:
@@ -96,6 +98,7 @@ class Agent:
     async def _follow_cmdb(self) -> None:
         """The first look at everything, in slices: of a million apps, nobody should notice."""
         await self._cache.start()
+        self._tell_news()
         for number, app in enumerate(list(self._cache.apps())):
             if not self._cache.containers(app) or self._has_stale_row(app):
                 self._want_reconcile(app)
@@ -104,11 +107,16 @@ class Agent:
         for life in self.lives:
             self._want_reconcile(life.app.name)
 
+    def _tell_news(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
     def _has_stale_row(self, app: str) -> bool:
         rows = self._cache.containers(app).items()
         return any(row.compute == self._settings.compute and row.status is not Status.REGISTERED for _, row in rows)
 
     def _configuration_changed(self, change: Change) -> None:
+        self._tell_news()
         match change.key:
             case keys.SpecKey(app) | keys.WordKey(app, _):
                 if isinstance(change.key, keys.SpecKey):
@@ -272,12 +280,30 @@ class Agent:
             waiter(min(running, key=lambda life: (life.id != id, life.in_flight)))
             return
         starting = sorted(lives, key=lambda life: life.id != id)
+        if not starting and self._cache.app(app_name) is None and cause is Cause.REQUEST:
+            await_word = self._ensure_when_known(app_name, id, detail, waiter)
+            self._tasks.start(await_word, name=f"wait for word of {app_name}")
+            return
         try:
             life = starting[0] if starting else self._wake(app_name, id, cause, detail)
         except Problem as problem:
             waiter(problem)
             return
         self._waiting.setdefault(life.name, []).append(waiter)
+
+    async def _ensure_when_known(self, app_name: str, id: str, detail: str, waiter: Waiter) -> None:
+        """A proxy knows an app before it asks for it; where we do not, its watch was quicker, or ours is not back yet."""
+        try:
+            async with asyncio.timeout(WORD_S):
+                while self._cache.app(app_name) is None:
+                    await self._news.wait()
+        except TimeoutError:
+            if self._cache.revision:
+                waiter(Problem(Code.UNKNOWN_APP, f"there is no app {app_name!r}"))
+            else:
+                waiter(Problem(Code.CMDB_DOWN, f"nothing is known of app {app_name} yet", retry_after_s=WORD_S))
+            return
+        self.ensure(app_name, id, Cause.REQUEST, detail, waiter)
 
     def _wake(self, app_name: str, id: str, cause: Cause, detail: str) -> Life:
         """Raises Problem."""
