@@ -13,6 +13,8 @@ from typing import Annotated
 
 import msgspec
 
+from dispatcher import units
+
 _APP_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DOMAIN = re.compile(r"(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -88,6 +90,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     boot_cpu: str = "100%"  # until it listens
     server_timing: bool = False
     wake_by_bots: bool = False  # listed bots and health checkers may wake it
+
+    def __post_init__(self) -> None:
+        units.parse_cpu(self.boot_cpu)
 
 
 class AppSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -83,3 +83,9 @@ def test_a_spec_keeps_its_value_through_json() -> None:
 
 def test_life_name() -> None:
     assert life_name("blog", "1", 3) == "blog/1.3"
+
+
+@pytest.mark.parametrize("word", ["lots", "", "0%", "50"])
+def test_a_boot_cpu_that_is_no_share_of_a_core_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match="is not a share of one core"):
+        Policy(boot_cpu=word)
