@@ -51,6 +51,8 @@ class Failures:
 
     def rested(self, now: float) -> list[tuple[str, str]]:
         """Those that may be tried again. Forgets what is long past."""
-        for name in [name for name, failure in self._failures.items() if failure.rest_until + KEPT_S <= now]:
-            del self._failures[name]
-        return [name for name, failure in self._failures.items() if failure.rest_until <= now]
+        rested = [name for name, failure in self._failures.items() if failure.rest_until <= now]
+        for name in rested:  # told at least once, even when it was forgiven
+            if self._failures[name].rest_until + KEPT_S <= now:
+                del self._failures[name]
+        return rested

@@ -47,8 +47,16 @@ def test_what_has_rested_is_told_and_in_the_end_forgotten() -> None:
     failures.record("blog", "1", "why", ran_s=0, now=0)
     assert failures.rested(0.5) == []
     assert failures.rested(1) == [("blog", "1")]
-    assert failures.rested(1 + KEPT_S) == []
+    assert failures.rested(1 + KEPT_S) == [("blog", "1")]
     assert not failures
+    assert failures.rested(1 + KEPT_S) == []
+
+
+def test_one_that_was_forgiven_is_told_to_have_rested_before_it_is_forgotten() -> None:
+    failures = Failures()
+    failures.record("blog", "1", "why", ran_s=0, now=5000)
+    failures.forgive("blog")
+    assert failures.rested(5000) == [("blog", "1")]
 
 
 def test_a_stop_that_was_meant_wipes_the_slate() -> None:
