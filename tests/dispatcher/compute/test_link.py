@@ -68,7 +68,12 @@ async def test_a_refusal_is_a_problem(wire):
     with pytest.raises(Problem) as caught:
         await wire.link.ensure("blog", "1", wait_s=5)
     problem = caught.value
-    assert (problem.code, problem.message, problem.hint, problem.retry_after_s) == (Code.BACKING_OFF, "crashed", "see", 3)
+    assert (problem.code, problem.message, problem.hint, problem.retry_after_s) == (
+        Code.BACKING_OFF,
+        "crashed",
+        "see",
+        3,
+    )
 
 
 async def test_a_start_that_takes_too_long(wire, monkeypatch):
