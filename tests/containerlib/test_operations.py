@@ -1,0 +1,91 @@
+"""Operations that may be executed here; the others are, by every container of tests/system."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from containerlib.operations import (
+    BecomeUser,
+    ChangeDirectory,
+    EmptyBoundingSet,
+    ForbidCoreDumps,
+    ForbidNewPrivileges,
+    GiveAway,
+    MakeDevice,
+    MakeDirectory,
+    MakeSymlink,
+    Operation,
+    SetSysctl,
+    WriteFile,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_directory_is_made_with_its_mode_whatever_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        MakeDirectory(str(tmp_path / "a/b"), 0o1777, os.getuid()).execute()
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "a/b").stat().st_mode) == 0o1777
+
+
+def test_a_link_and_a_file(tmp_path: Path) -> None:
+    MakeSymlink(str(tmp_path / "link"), "usr/bin").execute()
+    assert str((tmp_path / "link").readlink()) == "usr/bin"
+    old = os.umask(0o022)  # the launcher's
+    try:
+        WriteFile(str(tmp_path / "file"), "longer text").execute()
+        WriteFile(str(tmp_path / "file"), "text").execute()
+    finally:
+        os.umask(old)
+    assert (tmp_path / "file").read_text() == "text"
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+
+
+@pytest.mark.system
+def test_a_device_and_what_is_given_away(tmp_path: Path) -> None:
+    MakeDevice(str(tmp_path / "null"), 1, 3).execute()
+    info = (tmp_path / "null").stat()
+    assert stat.S_ISCHR(info.st_mode)
+    assert (stat.S_IMODE(info.st_mode), info.st_rdev) == (0o666, os.makedev(1, 3))
+    with open(tmp_path / "file", "w") as file:
+        GiveAway((file.fileno(),), 4711).execute()
+    assert (tmp_path / "file").stat().st_uid == 4711
+
+
+def in_a_child(*operations: Operation) -> dict[str, str]:
+    """/proc/self/status of a process that executed them."""
+    words = ", ".join(map(repr, operations))
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom containerlib.operations import *\n"
+        f"for operation in ({words},): operation.execute()\nprint(open('/proc/self/status').read())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return dict(line.split(":\t", 1) for line in done.stdout.splitlines() if ":\t" in line)
+
+
+@pytest.mark.system
+def test_a_user_without_any_capability_for_good() -> None:
+    status = in_a_child(ForbidCoreDumps(), EmptyBoundingSet(), BecomeUser(200_001), ForbidNewPrivileges())
+    assert status["Uid"].split() == status["Gid"].split() == ["200001"] * 4
+    assert status["Groups"].strip() == ""
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_what_cannot_be_done_names_the_path(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="absent"):
+        ChangeDirectory(str(tmp_path / "absent")).execute()
+    with pytest.raises(OSError, match="absent"):
+        SetSysctl(str(tmp_path / "absent/sysctl"), "1").execute()
+
+
+def test_operations_are_values() -> None:
+    assert MakeSymlink("a", "b") == MakeSymlink("a", "b")
+    assert MakeSymlink("a", "b").describe() == "MakeSymlink(path='a', target='b')"

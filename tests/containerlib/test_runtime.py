@@ -1,0 +1,190 @@
+"""One suite over the real Runtime and the fake that stands for it in tests of the dispatcher."""
+
+import asyncio
+import os
+import select
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from containerlib import launcher
+from containerlib.cgroups import Limits
+from containerlib.identity import Identity
+from containerlib.runtime import BindMount, Config, Runtime, StartFailed
+from tests.fakes.runtime import FakeContainer, FakeRuntime
+from tests.plugins.compute import free_network, until
+
+LIMITS = Limits(cpu=1.0, memory_bytes=64 << 20, pids=50)
+SERVER = (
+    "/usr/bin/python3", "-SIuc",
+    "import signal, socket, sys; s = socket.create_server(('0.0.0.0', 80), backlog=7); print('up'); signal.pause()",
+)  # fmt: skip
+
+
+def program(container: FakeContainer) -> None:
+    container.listen(80, backlog=7)
+    os.write(container.stdout, b"up\n")
+
+
+class Lab:
+    """`Any`, for two runtimes that share no type: that they behave alike is what is tested here."""
+
+    def __init__(self, runtime: Any) -> None:
+        self.runtime = runtime
+        self.made: list[Any] = []
+
+    async def blank(self) -> Any:
+        self.made.append(blank := await self.runtime.make_blank())
+        return blank
+
+    async def wake(self, *command: str) -> Any:
+        container = await self.blank()
+        self.phases = await self.runtime.wake(container, Identity("blog", 200_001, command or SERVER), (), LIMITS)
+        return container
+
+    async def ended(self, container: Any) -> None:
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(container.pidfd, ended.set)
+        async with asyncio.timeout(5):
+            await ended.wait()
+        asyncio.get_running_loop().remove_reader(container.pidfd)
+
+    async def destroy(self, container: Any) -> None:
+        self.made.remove(container)
+        await self.runtime.destroy(container)
+
+
+async def real(directory: Path) -> AsyncIterator[Lab]:
+    config = Config(
+        directory, directory / "images", str(directory / "launcher.sock"), free_network(), f"fctest-{directory.name}"
+    )
+    runtime = Runtime(config)
+    await runtime.start()
+    command = [sys.executable, "-SI", launcher.__file__, config.launcher_socket, str(directory / "stage")]
+    process = await asyncio.create_subprocess_exec(*command)
+    await until(lambda: Path(config.launcher_socket).exists() and connects(runtime))
+    yield Lab(runtime)
+    await runtime.remove_all()
+    await runtime.close()
+    process.kill()
+    await process.wait()
+
+
+def connects(runtime: Runtime) -> bool:
+    try:
+        runtime.connect_launcher()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.system)])
+async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+    if request.param == "fake":
+        runtime = FakeRuntime()
+        runtime.programs["blog"] = program
+        lab = Lab(runtime)
+        yield lab
+        for container in list(lab.made):
+            await lab.destroy(container)
+        return
+    with tempfile.TemporaryDirectory(prefix="fc-") as directory:
+        os.chmod(directory, 0o755)  # noqa: PTH101
+        async for lab in real(Path(directory)):
+            yield lab
+            for container in list(lab.made):
+                await lab.destroy(container)
+
+
+async def test_a_blank_has_all_that_is_slow(lab: Lab) -> None:
+    blank, other = await lab.blank(), await lab.blank()
+    assert blank.slot != other.slot
+    assert blank.address != other.address
+    assert blank.etc_image
+    assert blank.wire.diag.listening() == blank.wire.diag.established() == []
+    assert len(blank.group.directories()) >= 1
+    assert (blank.group.oom_kills(), blank.group.pids_refused()) == (0, 0)
+
+
+async def test_a_blank_wakes_and_is_seen_to_listen(lab: Lab) -> None:
+    container = await lab.wake()
+    assert set(lab.phases) == {"cgroup", "mounts", "exec"}
+    await until(lambda: container.wire.diag.listening())
+    (listener,) = container.wire.diag.listening()
+    assert (listener.local_port, listener.local, listener.queue_max) == (80, "0.0.0.0", 7)
+    await until(lambda: readable(container.logs[0]))
+    assert os.read(container.logs[0], 100) == b"up\n"
+
+
+def readable(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_signal_ends_it_and_how_is_known(lab: Lab, number: signal.Signals) -> None:
+    container = await lab.wake()
+    await until(lambda: container.wire.diag.listening())
+    container.signal(number)
+    await lab.ended(container)
+    status = await lab.runtime.exit_status(container)
+    # An init tells of a signal by 128 + its number.
+    assert status in (number, (128 + number) << 8)
+    container.signal(number)  # to one that is no more: harmless
+    await lab.destroy(container)
+
+
+async def test_a_container_is_adopted_by_what_names_its_process_for_good(lab: Lab) -> None:
+    container = await lab.wake()
+    assert await lab.runtime.adopt(container.slot, container.pid, container.start_time + 1) is None
+    assert await lab.runtime.adopt(container.slot, container.pid + 1, container.start_time) is None
+    adopted = await lab.runtime.adopt(container.slot, container.pid, container.start_time)
+    assert (adopted.slot, adopted.pid, adopted.address) == (container.slot, container.pid, container.address)
+    if adopted is not container:
+        adopted.wire.diag.close()
+        adopted.close()
+
+
+async def test_a_blank_that_died_in_reserve_cannot_be_woken(lab: Lab) -> None:
+    blank = await lab.blank()
+    blank.signal(signal.SIGKILL)
+    await lab.ended(blank)
+    with pytest.raises(StartFailed):
+        await lab.runtime.wake(blank, Identity("blog", 200_001, SERVER), (), LIMITS)
+
+
+async def test_of_what_is_destroyed_nothing_is_left(lab: Lab) -> None:
+    container = await lab.wake()
+    await lab.destroy(container)
+    assert not any(directory.exists() for directory in container.group.directories())
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("lab", ["real"], indirect=True)
+async def test_what_the_fake_need_not_know(lab: Lab) -> None:
+    runtime = lab.runtime
+    assert isinstance(runtime, Runtime)
+    missing = await lab.blank()
+    with pytest.raises(StartFailed, match="mount source '/no/such' does not exist"):
+        await runtime.wake(
+            missing, Identity("a", 1, SERVER, mounts=("/a",)), (BindMount("/no/such", "/a", True),), LIMITS
+        )
+    long = await lab.blank()
+    with pytest.raises(StartFailed, match="at most 200000 fit"):
+        await runtime.wake(long, Identity("a", 1, ("x" * 300_000,)), (), LIMITS)
+    # A predecessor's slots that nobody kept.
+    kept = await lab.wake()
+    left = await lab.blank()
+    left.close()
+    left.wire.diag.close()
+    lab.made.remove(left)
+    assert left.slot in await runtime.sweep({each.slot for each in lab.made})
+    assert not any(directory.exists() for directory in left.group.directories())
+    assert kept.wire.diag.listening() is not None
+    # Addresses are handed out anew only when they are free again.
+    slots = {(await lab.blank()).slot for _ in range(3)}
+    assert not slots & {kept.slot, missing.slot, long.slot}
