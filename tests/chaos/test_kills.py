@@ -29,16 +29,8 @@ async def sites(installation):
     yield names
     for name in names:
         await asyncio.to_thread(installation.cli, "stop", name)
-    await wait_for(lambda: is_clean(installation), 10.0, "nothing is left of any container")
+    await installation.nothing_left(within_s=10.0)
     await rows_equal_lives(installation, names)
-
-
-CLEAN = {"file agent.sock", "file journal", "file launcher.sock", "file slots", "file stage", "file route.key"}
-
-
-def is_clean(installation):
-    left = {trace for trace in installation.traces() if trace not in CLEAN}
-    return left <= {"file fastcontainer.toml", "file supervisor", "file tracefs-mounted"}
 
 
 async def rows_equal_lives(installation, names):

@@ -45,7 +45,15 @@ BIN = Path(sys.executable).parent
 SITE = Path(__file__).parents[1] / "acceptance" / "site"
 PROGRAMS = ("etcd", "launcher", "agent", "webdispatcher", "userproxy")
 POLL_S = 0.02
-RPC_FAULT_SPAWN = 50  # supervisor's SPAWN_ERROR: it died before it was up; it is started again all the same
+AGENT_S = 15.0  # in which an agent that was killed is back
+OWN_FILES = frozenset(
+    f"file {name}"
+    for name in (
+        "agent.lock",
+        "agent.sock", "fastcontainer.toml", "journal", "launcher.sock", "route.key", "slots", "stage", "supervisor",
+        "tracefs-mounted",
+    )
+)  # fmt: skip
 
 
 async def wait_for[T](condition: Callable[[], T | Awaitable[T]], within_s: float, what: str = "") -> T:
@@ -150,10 +158,10 @@ class Installation:
         return await wait_for(other, within_s, f"{program} is started again")
 
     def stop_program(self, program: str) -> None:
-        self._supervisor("stopProcess", program)
+        self._supervisor("stopProcess", program, False)
 
     def start_program(self, program: str) -> None:
-        self._supervisor("startProcess", program)
+        self._supervisor("startProcess", program, False)  # does not wait: the load goes on
 
     # ---- what people do with it
 
@@ -243,23 +251,28 @@ class Installation:
         return [event for _, event in found if not kind or event.kind == kind]
 
     async def lives(self, app: str = "") -> dict[str, Live]:
-        """The agent's truth, by name of the life."""
+        """The agent's truth, by name of the life; waits for an agent that is being started."""
+        found = await wait_for(self._told_by_agent, AGENT_S, "an agent answers")
+        return {live.life: live for live in found if isinstance(live, Live) and (not app or live.app == app)}
+
+    async def _told_by_agent(self) -> list[protocol.FromAgent]:
+        """Empty when it went away before it had told all."""
+        told: list[protocol.FromAgent] = []
         try:
             reader, writer = await asyncio.open_unix_connection(self.settings.agent_socket, limit=1 << 20)
         except OSError:
-            return {}
-        found = {}
+            return []
         try:
             writer.write(protocol.encode(protocol.Attach("test")))
-            while isinstance(message := protocol.decode_from_agent(await reader.readline()), Live):
-                found[message.life] = message
+            while not told or isinstance(told[-1], Live):
+                told.append(protocol.decode_from_agent(await reader.readline()))
         except (msgspec.DecodeError, ConnectionError):
-            return {}
+            return []
         finally:
             writer.close()
             with contextlib.suppress(OSError):  # gone for the agent, too: it waits for the word of whoever is attached
                 await writer.wait_closed()
-        return {life: live for life, live in found.items() if not app or live.app == app}
+        return told
 
     async def running(self, app: str) -> list[Live]:
         return [live for live in (await self.lives(app)).values() if live.status is Status.RUNNING]
@@ -321,6 +334,14 @@ class Installation:
                 if path.parts[0] != "supervisor" and not (path.parts[0] == "slots" and path.parts[1:2] and path.parts[1] in reserve)
             }
         )  # fmt: skip
+
+    async def nothing_left(self, within_s: float) -> None:
+        """Of any container; the programs and the reserve of blanks are there."""
+        deadline = time.monotonic() + within_s
+        while left := sorted(self.traces() - OWN_FILES):
+            if time.monotonic() > deadline:
+                pytest.fail(f"left after {within_s:g} s:\n  " + "\n  ".join(left) + f"\n{await self.lives()}")
+            await asyncio.sleep(POLL_S)
 
     def _links(self) -> dict[str, str]:
         first, second, third, _ = (int(part) for part in self.settings.network.partition("/")[0].split("."))
