@@ -95,7 +95,7 @@ def test_a_blank_becomes_a_program_and_its_end_is_reported(lab: Lab) -> None:
     control.send(identity("sh", "-c", "echo $0 is $$; exit 3", env={"A": "1"}))
     assert control.recv(100).startswith(b"exec")
     assert control.recv(100) == b""  # closed by execve
-    assert os.read(out, 100) == b"sh is 1\n"
+    assert os.read(out, 100) == b"/usr/bin/sh is 1\n"
     assert exited(agent) == {"exited": pid, "status": 3 << 8}
 
 
