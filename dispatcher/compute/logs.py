@@ -2,7 +2,8 @@
 
 LOG_DIR/lives/APP/ID.GENERATION.log, one line `2026-11-23T05:49:25.123456Z out text` each; past LIFE_BYTES_MAX the file becomes
 `.1` and so on, FILES_MAX of them. Of each app the newest LIVES_KEPT lives are kept. If this reader dies, the
-lines wait in the FIFO.
+lines wait in the FIFO. They wait there, too, and in the end the program with them, when it writes more than RATE_BYTES_PER_S
+for long: a tenant's output must not take the agent's time from everybody else.
 """
 
 import asyncio
@@ -19,7 +20,9 @@ FILES_MAX = 3
 LIVES_KEPT = 20
 LINE_BYTES_MAX = 16 << 10  # a longer line is cut into several
 TAIL_LINES = 5
-_READ_BYTES = 1 << 16
+RATE_BYTES_PER_S, BURST_S = 2 << 20, 1.0  # of what is written, stamps included: empty lines grow thirtyfold
+DRAIN_BYTES_MAX = 2 << 20  # written at the end. Somebody who was handed the FIFO may go on for ever
+_READ_BYTES = 1 << 14
 _LIFE_FILE = re.compile(r"(\d+)\.(\d+)\.log(?:\.\d+)?")
 _log = logging.getLogger(__name__)
 
@@ -32,6 +35,9 @@ class LifeLog:
         self._streams = {fds[0]: b"out", fds[1]: b"err"}
         self._partial = dict.fromkeys(fds, b"")
         self._stamp = stamp
+        self._written_bytes = 0
+        self._busy_until = 0.0  # by the loop's clock, if what was written had been written at RATE_BYTES_PER_S
+        self._resuming: dict[int, asyncio.TimerHandle] = {}
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -39,13 +45,27 @@ class LifeLog:
 
     def follow(self) -> None:
         for fd in self._streams:
-            asyncio.get_running_loop().add_reader(fd, self._read, fd)
+            self._listen(fd)
+
+    def _listen(self, fd: int) -> None:
+        self._resuming.pop(fd, None)
+        asyncio.get_running_loop().add_reader(fd, self._readable, fd)
+
+    def _readable(self, fd: int) -> None:
+        self._read(fd)
+        loop = asyncio.get_running_loop()
+        ahead_s = self._busy_until - loop.time()
+        if ahead_s > BURST_S and loop.remove_reader(fd):
+            self._resuming[fd] = loop.call_later(ahead_s - BURST_S / 2, self._listen, fd)
 
     def close(self) -> None:
         """Takes what is still in the FIFOs along. The FIFOs' descriptors stay their owner's."""
         for fd in self._streams:
             asyncio.get_running_loop().remove_reader(fd)
-            while self._read(fd):
+            if timer := self._resuming.pop(fd, None):
+                timer.cancel()
+            end = self._written_bytes + DRAIN_BYTES_MAX
+            while self._written_bytes < end and self._read(fd):
                 pass
             if self._partial[fd]:
                 self._write(fd, [self._partial[fd]])
@@ -72,22 +92,25 @@ class LifeLog:
         head = self._stamp().encode() + b" " + self._streams[fd] + b" "
         data = b"".join(head + piece + b"\n" for line in lines for piece in _pieces(line))
         self.tail.extend(line.decode(errors="replace")[:300] for line in lines[-TAIL_LINES:])
-        if self._size + len(data) > LIFE_BYTES_MAX:
-            self._rotate()
+        self._written_bytes += len(data)
+        self._busy_until = max(self._busy_until, asyncio.get_running_loop().time()) + len(data) / RATE_BYTES_PER_S
         try:
+            if self._size + len(data) > LIFE_BYTES_MAX:
+                self._rotate()
             self._size += os.write(self._file, data)
         except OSError as error:  # a full disk must not take the agent down
             _log.warning("log %s: %s", self._path, error)
 
     def _rotate(self) -> None:
-        os.close(self._file)
         for number in range(FILES_MAX - 1, 0, -1):
             older = Path(f"{self._path}.{number}")
             newer = Path(f"{self._path}.{number - 1}") if number > 1 else self._path
             if newer.exists():
                 newer.replace(older)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        self._size = 0
+        # The old one is closed last: if this fails, its number must not lead to something else that was opened meanwhile.
+        fresh = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        os.close(self._file)
+        self._file, self._size = fresh, 0
 
 
 def _pieces(line: bytes) -> list[bytes]:

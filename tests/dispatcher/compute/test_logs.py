@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import select
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -135,6 +137,56 @@ async def test_a_full_disk_takes_nobody_down(pipes: Pipes, caplog: pytest.LogCap
     os.write(pipes.out[1], b"lost\n")
     pipes.end()
     assert "No space left" in caplog.text
+
+
+async def test_a_rotation_that_fails_keeps_the_file_that_is_open(
+    pipes: Pipes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logs, "LIFE_BYTES_MAX", 10)
+    before = pipes.log._file
+    pipes.log._path = pipes.path.parent / "absent" / "1.1.log"
+    os.write(pipes.out[1], b"more than ten bytes\n")
+    await until(lambda: "absent" in caplog.text)
+    assert pipes.log._file == before
+    assert os.fstat(before).st_ino == pipes.path.stat().st_ino
+    pipes.end()
+
+
+@pytest.fixture
+async def flooded(tmp_path: Path) -> AsyncIterator[LifeLog]:
+    """Somebody writes empty lines, which cost most, for as long as they are read."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    quiet = os.open("/dev/null", os.O_RDONLY)
+    log = LifeLog(tmp_path / "blog", "1.1", (reader, quiet), lambda: "T" * 27)
+    with subprocess.Popen(["yes", ""], stdout=writer, stderr=subprocess.DEVNULL):  # noqa: ASYNC220
+        os.close(writer)
+        await until(lambda: select.select([reader], [], [], 0)[0])
+        yield log
+        os.close(reader)
+    os.close(quiet)
+
+
+async def test_a_flood_of_output_waits_in_its_pipe_and_goes_on(
+    flooded: LifeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "BURST_S", 0.02)
+    monkeypatch.setattr(logs, "RATE_BYTES_PER_S", 8 << 20)
+    loop = asyncio.get_running_loop()
+    flooded._listen(next(iter(flooded._streams)))
+    began = loop.time()
+    await until(lambda: flooded._written_bytes > 3 << 20)
+    passed_s = loop.time() - began
+    flooded.close()
+    assert passed_s > 0.3  # at that rate it takes 0.375 s, of which the burst is free
+
+
+async def test_the_end_of_a_log_does_not_wait_for_whoever_else_holds_its_other_end(
+    flooded: LifeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "DRAIN_BYTES_MAX", 1 << 17)
+    flooded.close()
+    assert flooded._written_bytes < 1 << 20
 
 
 async def test_a_new_agent_goes_on_where_the_old_one_stopped(tmp_path: Path) -> None:
