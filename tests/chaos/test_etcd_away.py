@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from dispatcher.quickstart.control import accepts
 from tests.acceptance.load import Load
 from tests.chaos.test_kills import rows_equal_lives
 from tests.plugins.installation import wait_for
@@ -44,6 +45,7 @@ async def test_etcd_stopped_for_a_while(installation):
         await asyncio.sleep(max(0.0, until - time.monotonic()))
         handed_over = len(set(load.bodies))
         installation.start_program("etcd")
+        await wait_for(lambda: accepts(installation.settings.etcd[0]), 10.0, "etcd serves")
         await rows_equal_lives(installation, names)
 
         async def wakes():
