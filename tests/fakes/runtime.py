@@ -16,7 +16,7 @@ from pathlib import Path
 
 from containerlib.cgroups import Limits
 from containerlib.identity import Identity
-from containerlib.runtime import BindMount, StartFailed
+from containerlib.runtime import BindMount, Program, StartFailed
 from containerlib.sockdiag import TCP_ESTABLISHED, TCP_LISTEN, TcpSocket
 
 HOST = "100.96.0.1"
@@ -105,6 +105,7 @@ class FakeContainer:
         self.status: int | None = None
         self.is_dead = False
         self.is_closed = False
+        self.program: Program | None = None
         self.signals: list[signal.Signals] = []
         self.on_stop: Callable[[], None] = lambda: self.end(signal.SIGTERM)
 
@@ -130,6 +131,12 @@ class FakeContainer:
             self.end(number)
         else:
             self.on_stop()
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+
+    def ask_to_stop(self, *, init: bool) -> None:
+        self.signal(signal.SIGTERM)
 
     def close(self) -> None:
         assert not self.is_closed
@@ -184,7 +191,10 @@ class FakeRuntime:
         self.programs.get(identity.hostname, _serve)(blank)
         return {"cgroup": 0.1, "mounts": 0.2, "exec": 0.3}
 
-    async def adopt(self, slot: int, pid: int, started: int) -> FakeContainer | None:
+    def exec_failure(self, container: FakeContainer) -> str:
+        return ""
+
+    async def adopt(self, slot: int, pid: int, started: int, *, init: bool) -> FakeContainer | None:
         container = self.containers.get(slot)
         if container is None or container.is_dead or (container.pid, container.start_time) != (pid, started):
             return None
@@ -194,6 +204,6 @@ class FakeRuntime:
         return container.status
 
     async def destroy(self, container: FakeContainer) -> None:
-        container.signal(signal.SIGKILL)
+        container.kill()
         container.close()
         del self.containers[container.slot]

@@ -286,6 +286,16 @@ class Host:
                     return
                 assert self.agent.is_alive(), self.log.read_text()
 
+    async def start_second_agent(self) -> None:
+        """Beside the one that runs."""
+        process = _processes.Process(target=_run_agent, args=(self.settings, self.log))
+        process.start()
+        await asyncio.to_thread(process.join, 10)
+        code = process.exitcode
+        process.kill()
+        process.close()
+        assert code == 0, self.log.read_text()
+
     def kill_agent(self, number: signal.Signals = signal.SIGKILL) -> None:
         assert self.agent is not None and self.agent.pid is not None
         os.kill(self.agent.pid, number)
