@@ -35,6 +35,7 @@ class Load:
     path: str = "/"
     connections: int = 4
     rate: float = 40.0  # requests a second, of all connections together
+    method: str = "GET"  # POST: what may not be repeated, so that nothing is put right behind our back
     samples: list[Sample] = field(default_factory=list)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _stop: bool = False
@@ -62,7 +63,8 @@ class Load:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             try:
                 connection = connection or await Connection.open(self.port)
-                connection.send(f"GET {self.path} HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode())
+                body = "Content-Length: 0\r\n" if self.method == "POST" else ""
+                connection.send(f"{self.method} {self.path} HTTP/1.1\r\nHost: {self.host}\r\n{body}\r\n".encode())
                 answer = await connection.response(within_s=ANSWER_S)
                 self.samples.append(Sample(due, time.monotonic() - due, answer.status, answer.body))
                 if "close" in answer.headers.get("connection", ""):
