@@ -81,11 +81,13 @@ class AgentLink:
     ) -> Answer:
         """The container that runs; raises Problem. An agent that is away gets the question when it is back."""
         self._last_id += 1
-        question = Ensure(self._last_id, app, container, wait_s, cause, detail[:DETAIL_CHARACTERS_MAX])
+        # A path may hold bytes that are no UTF-8, which would not encode: neither now nor each time that we attach again.
+        detail = detail[:DETAIL_CHARACTERS_MAX].encode("utf-8", "backslashreplace").decode()
+        question = Ensure(self._last_id, app, container, wait_s, cause, detail)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[question.id] = question, future
-        self._write(question)
         try:
+            self._write(question)
             async with asyncio.timeout(wait_s + ANSWER_GRACE_S):
                 return await future
         except TimeoutError:

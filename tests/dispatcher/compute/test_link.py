@@ -63,6 +63,16 @@ async def test_many_questions_are_one_start_and_all_are_answered(wire):
     assert wire.link.live["blog"]["1"].status is Status.RUNNING
 
 
+async def test_what_a_client_wrote_in_a_path_does_not_part_proxy_and_agent(wire):
+    wire.agent.site("blog", sites.hello())
+    path = b"GET blog/\xff\x9b\xed\xa0\x80".decode("utf-8", "surrogateescape")
+    answer = await wire.link.ensure("blog", "1", wait_s=5, detail=path)
+    assert answer.live.life == "blog/1.1"
+    with pytest.raises(UnicodeEncodeError):
+        await wire.link.ensure("\udcff", "1", wait_s=5)
+    assert not wire.link._waiting  # else attaching again would fail for ever
+
+
 async def test_a_refusal_is_a_problem(wire):
     wire.agent.site("blog", sites.hello(), refuse=Problem(Code.BACKING_OFF, "crashed", hint="see", retry_after_s=3))
     with pytest.raises(Problem) as caught:
