@@ -145,7 +145,7 @@ class FakeContainer:
             os.close(fd)
 
 
-Program = Callable[[FakeContainer], None]
+Script = Callable[[FakeContainer], None]
 
 
 def _serve(container: FakeContainer) -> None:
@@ -161,7 +161,7 @@ class FakeRuntime:
     network = _Network
 
     def __init__(self) -> None:
-        self.programs: dict[str, Program] = {}
+        self.programs: dict[str, Script] = {}
         self.containers: dict[int, FakeContainer] = {}  # that exist, by slot
         self.woken: list[FakeContainer] = []
         self.failing: BaseException | None = None  # makes blanks fail
