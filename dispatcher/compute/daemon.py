@@ -6,6 +6,7 @@ Ending it (SIGTERM, or worse) leaves every container running; the next one adopt
 import asyncio
 import fcntl
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,6 +48,7 @@ def _alone(settings: Settings) -> Iterator[None]:
     run_dir = Path(settings.run_dir)
     run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     with open(run_dir / "agent.lock", "w") as lock:
+        os.fchmod(lock.fileno(), 0o600)  # whoever can read a file can lock it
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -72,7 +72,10 @@ class Journal:
 
     def _rewrite(self) -> None:
         fresh = self._path.with_suffix(".new")
-        fresh.write_bytes(b"".join(self._encoder.encode(record) + b"\n" for record in self._lives.values()))
+        fresh.unlink(missing_ok=True)
+        # Root's alone: a record holds the app's environment, which is where passwords are.
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.writelines(self._encoder.encode(record) + b"\n" for record in self._lives.values())
         fresh.rename(self._path)
         if self._fd >= 0:
             os.close(self._fd)

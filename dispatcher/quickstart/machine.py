@@ -86,8 +86,10 @@ def ensure_user(name: str) -> pwd.struct_passwd:
 def prepare(settings: Settings, venv_bin: Path) -> Path:
     """Returns the path of supervisor's configuration."""
     proxy = ensure_user(settings.proxy_user)
-    for path in (settings.run_dir, settings.state_dir, settings.log_dir):
+    for path in (settings.run_dir, settings.state_dir):
         _directory(Path(path), 0o755, 0, 0)
+    # Last words of sites and paths of requests, tokens in them included, are no business of the machine's other users.
+    _directory(Path(settings.log_dir), 0o750, 0, proxy.pw_gid)
     _directory(control_socket(settings).parent, 0o700, 0, 0)
     for role in ("userproxy", "webdispatcher"):
         access_log = Path(settings.log_dir, f"access-{role}.log")  # in a directory where the proxies may not make files

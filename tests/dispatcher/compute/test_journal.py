@@ -48,6 +48,12 @@ def test_the_last_word_about_each_life_counts(path: Path) -> None:
     }
 
 
+def test_nobody_else_may_read_what_may_hold_passwords(path: Path) -> None:
+    path.touch(0o644)  # an older agent's
+    written(path, record())
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_what_is_gone_is_gone(path: Path) -> None:
     written(path, record(1), record(2), record(1, gone=True))
     assert reopened(path) == [record(2)]
