@@ -29,6 +29,7 @@ from containerlib.bootstrap import usr
 from containerlib.cgroups import Group, Limits
 from containerlib.identity import Identity
 from containerlib.network import Addresses, Network, Wire
+from containerlib.sources import open_source
 
 PIPE_BYTES = 1 << 20  # of log output that waits for a reader: the kernel's limit without CAP_SYS_RESOURCE
 BLANK_LIMITS = Limits(cpu=1.0, pids=256)  # most will have these: then nothing is written while somebody waits
@@ -362,7 +363,11 @@ class Runtime:
 def _open_mount(bind: BindMount) -> int:
     flags = kernel.OPEN_TREE_CLONE | kernel.OPEN_TREE_CLOEXEC | kernel.AT_RECURSIVE
     try:
-        fd = kernel.open_tree(bind.source, flags)
+        found = open_source(bind.source)
+        try:
+            fd = kernel.open_tree(f"/proc/self/fd/{found}", flags)
+        finally:
+            os.close(found)
     except FileNotFoundError as error:
         raise StartFailed(f"mount source {bind.source!r} does not exist on this host") from error
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | (kernel.MOUNT_ATTR_RDONLY if bind.readonly else 0)
