@@ -1,7 +1,12 @@
 """The process inside: made before anybody waits, it sits in fresh namespaces until a message says who it is, then executes.
 
-Over its socket it says `ready`, later `exec TIMINGS`; then the end of the stream is the proof that exec took place. Any
-other message is a failure, as JSON: {"failed": what, "step": where}. If the socket ends before an identity came, it exits.
+Over its socket it says `ready`, and later `exec`, right before it executes or, with a pidfd of the program, after it has spawned
+it. Any other message is a failure, as JSON: {"failed": what, "step": where}. If the socket ends before an identity came, it exits.
+
+Spawning is faster: to execute, the kernel must first take this process's memory apart (1.3 ms when nothing of it is in the
+CPU's caches), then the init starts (0.5 ms), then the program. Spawned, the program starts in this process's memory and the
+init replaces it afterwards. But then the program is nobody's to wait for: the init reaps it. So it is done where the kernel
+keeps the exit status for whoever holds a pidfd (6.15).
 """
 
 import array
@@ -14,12 +19,13 @@ from typing import NoReturn
 
 from containerlib.identity import Identity
 from containerlib.operations import Operation, WriteFile
-from containerlib.plan import argv, blank_plan, environment, identity_plan
+from containerlib.plan import PAUSE, argv, blank_plan, environment, identity_plan
 
 NAMESPACES = os.CLONE_NEWNS | os.CLONE_NEWUTS | os.CLONE_NEWIPC | os.CLONE_NEWNET
 MESSAGE_BYTES_MAX = 200_000
 MOUNTS_MAX = 60
 LOG_FDS = (1, 2)
+HEAD_START_S = 0.05  # of the program before its init: both begin on one CPU, and the exec of this process takes a while
 
 
 def run(control: socket.socket, stage: str, etc_image: str) -> NoReturn:
@@ -44,7 +50,7 @@ def run(control: socket.socket, stage: str, etc_image: str) -> NoReturn:
 
 def _rehearse() -> None:
     """Runs the code that will run when somebody waits: its first run copies the pages that it shares with the launcher."""
-    somebody = Identity("x", 1, ("sh",), env={"x": "x"}, mounts=("/x",), address="x", nameservers="x")
+    somebody = Identity("x", 1, ("sh",), env={"x": "x"}, mounts=("/x",), address="x")
     identity = Identity.from_bytes(somebody.to_bytes())
     for operation in identity_plan(identity, (0,), LOG_FDS):
         if isinstance(operation, WriteFile):  # what is written is written anew
@@ -64,13 +70,17 @@ def _receive(control: socket.socket) -> tuple[Identity, tuple[int, ...]]:
 
 
 def _become(control: socket.socket, identity: Identity, mount_fds: tuple[int, ...]) -> NoReturn:
-    began = time.perf_counter()
-    operations = identity_plan(identity, mount_fds, LOG_FDS)
-    _execute(operations)
+    _execute(identity_plan(identity, mount_fds, LOG_FDS))
     env = environment(identity)
     program = _find(identity.command[0], env["PATH"])
+    if identity.init and identity.spawn:
+        # A group of its own, so that the stop signal reaches what a shell started, too.
+        pid = os.posix_spawn(program, (program, *identity.command[1:]), env, setpgroup=0)
+        socket.send_fds(control, [b"exec"], [os.pidfd_open(pid)])
+        time.sleep(HEAD_START_S)
+        os.execve(PAUSE[0], PAUSE, {})
     words = argv(identity, program)
-    control.send(b"exec " + str((time.perf_counter() - began) * 1000).encode())
+    control.send(b"exec")
     os.execve(words[0], words, env)
 
 

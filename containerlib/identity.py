@@ -1,7 +1,7 @@
 """What turns a blank into somebody: the message that wakes a site. Pure values, standard library only (the blank reads it)."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +15,11 @@ class Identity:
     env: dict[str, str] = field(default_factory=dict)
     mounts: tuple[str, ...] = ()
     address: str = ""
-    nameservers: str = ""  # the text of resolv.conf
     init: bool = True
+    spawn: bool = False  # the program need not be the init's own child (see blank.py)
 
     def to_bytes(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
 
     @classmethod
     def from_bytes(cls, message: bytes) -> "Identity":

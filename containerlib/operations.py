@@ -155,8 +155,10 @@ class WriteFile(Operation):
     text: str
 
     def execute(self) -> None:
-        Path(self.path).write_text(self.text)
-        os.chmod(self.path, 0o644)  # noqa: PTH101
+        # Several of these lie on the way of a request: without a file object each takes a third of the time.
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        os.write(fd, self.text.encode())
+        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)

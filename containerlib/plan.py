@@ -31,7 +31,8 @@ from containerlib.operations import (
 
 ROOT_BYTES = 256 << 20  # of /tmp, /run and /var together; what is used counts as the app's memory
 ROOT_INODES = 100_000
-INIT = "/usr/bin/tini-static"
+INIT = "/usr/bin/catatonit"
+PAUSE = (INIT, "-P")  # no program of its own: it reaps what is orphaned, for as long as the container lives
 # Generated per app; the /etc image has links to them. The directory is root's, so that a tenant cannot replace one.
 GENERATED = "/.fastcontainer"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -106,7 +107,6 @@ def generated_files(identity: Identity) -> dict[str, str]:
         "group": f"root:x:0:\napp:x:{uid}:\nnogroup:x:65534:\n",
         "hostname": f"{name}\n",
         "hosts": f"127.0.0.1 localhost\n::1 localhost\n{identity.address} {name}\n",
-        "resolv.conf": identity.nameservers,
     }
 
 

@@ -1,6 +1,7 @@
 """Questions about a process that is not our child, answered from /proc and a pidfd."""
 
 import os
+import select
 import signal
 import struct
 from dataclasses import dataclass
@@ -54,6 +55,18 @@ def dispositions(pid: int) -> Dispositions | None:
     return Dispositions(int(masks["SigIgn"], 16), int(masks["SigCgt"], 16))
 
 
+def pid_of(pidfd: int) -> int:
+    """As this process numbers it; 0 or less when it has ended."""
+    lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("Pid:")).split()[1])
+
+
+def has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def stop_is_pointless(pid: int, *, init: bool, number: signal.Signals = signal.SIGTERM) -> bool:
     """The stop signal would change nothing: PID 1 of a container is spared every signal that it does not catch, and any program
     may ignore one."""
@@ -73,6 +86,17 @@ def wait_status(pidfd: int) -> int | None:
         return None
     mask, *_, status = struct.unpack("=QQ11Ii", request)
     return int(status) if mask & _PIDFD_INFO_EXIT else None
+
+
+def exit_status_is_kept() -> bool:
+    """Tried with a child of our own."""
+    pid = os.posix_spawn("/bin/true", ("true",), {})
+    pidfd = os.pidfd_open(pid)
+    try:
+        os.waitpid(pid, 0)
+        return wait_status(pidfd) == 0
+    finally:
+        os.close(pidfd)
 
 
 def describe_status(status: int | None) -> str:

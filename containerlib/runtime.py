@@ -8,7 +8,6 @@
 Whatever blocks for milliseconds runs in one worker thread; the event loop only writes a few cgroup files and sends one message.
 """
 
-import array
 import asyncio
 import itertools
 import json
@@ -19,7 +18,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,10 @@ class StartFailed(Exception):
     """The container could not be made into what was asked; the text is for the site's owner."""
 
 
+class BlankLost(StartFailed):
+    """The blank died before it could become anybody: no fault of what was to be started, and another one may do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     run_dir: Path
@@ -58,9 +61,17 @@ class BindMount:
     readonly: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a container runs, where that is neither PID 1 nor PID 1's to answer for."""
+
+    pidfd: int
+    pid: int
+
+
 @dataclass(slots=True)
 class Container:
-    """A slot and the process in it: a blank first, then a site. `logs` are the readers of its stdout and stderr."""
+    """A slot and its PID 1: a blank first, then a site. `logs` are the readers of its stdout and stderr."""
 
     slot: int
     pid: int
@@ -71,18 +82,37 @@ class Container:
     etc_image: str
     start_time: int
     control: socket.socket | None = None
+    program: Program | None = None
 
     @property
     def address(self) -> str:
         return self.wire.address
 
-    def signal(self, number: signal.Signals) -> None:
+    def kill(self) -> None:
+        """PID 1, and with it everything in its namespace."""
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, number)
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def ask_to_stop(self, *, init: bool) -> None:
+        """SIGTERM, or SIGKILL at once where nobody would hear it."""
+        program = self.program
+        if program is None:
+            pointless = process.stop_is_pointless(self.pid, init=init)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL if pointless else signal.SIGTERM)
+            return
+        found = process.dispositions(program.pid)
+        if found is None or found.ignores(signal.SIGTERM) or process.has_ended(program.pidfd):
+            self.kill()
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGTERM)
 
     def close(self) -> None:
         for fd in (self.pidfd, *self.logs):
             os.close(fd)
+        if self.program:
+            os.close(self.program.pidfd)
         if self.control:
             self.control.close()
 
@@ -93,6 +123,7 @@ class Runtime:
     on_launcher_lost: Callable[[], None] = lambda: None
     tree: cgroups.Tree = field(init=False)
     network: Network = field(init=False)
+    can_spawn: bool = field(default=False, init=False)
     _worker: ThreadPoolExecutor = field(init=False)
     _launcher: socket.socket | None = field(default=None, init=False)
     _replies: dict[int, asyncio.Future[tuple[int, list[int]]]] = field(default_factory=dict, init=False)
@@ -104,6 +135,7 @@ class Runtime:
     async def start(self) -> None:
         """Raises OSError that says what this host lacks."""
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runtime")
+        self.can_spawn = process.exit_status_is_kept()
         self.tree = cgroups.find(self.config.cgroup)
         self.network = await self._blocking(Network, Addresses.parse(self.config.network))
         await self._blocking(self.network.set_up)
@@ -161,7 +193,9 @@ class Runtime:
             self._exits[report["exited"]] = report["status"]
             while len(self._exits) > 1000:
                 del self._exits[next(iter(self._exits))]
-        elif (reply := self._replies.get(report["blank"])) and not reply.done():
+            return
+        self._exits.pop(report["pid"], None)  # of another process that had this number before
+        if (reply := self._replies.get(report["blank"])) and not reply.done():
             reply.set_result((report["pid"], descriptors))
         else:
             for fd in descriptors:
@@ -258,38 +292,56 @@ class Runtime:
     async def wake(
         self, blank: Container, identity: Identity, mounts: tuple[BindMount, ...], limits: Limits
     ) -> dict[str, float]:
-        """Milliseconds by phase once the program is executed. Raises StartFailed; the blank is used up either way."""
+        """Milliseconds by phase, once all that can be wrong before exec is behind it. Raises StartFailed; the blank is used up
+        either way. What exec itself refuses ends the process, and `exec_failure` says why."""
         assert blank.control is not None
         marks = [("begin", time.perf_counter())]
-        blank.group.set_limits(limits, before=BLANK_LIMITS)
+        self._send_identity(blank.control, replace(identity, spawn=self.can_spawn), mounts)
+        marks.append(("mounts", time.perf_counter()))
+        try:
+            # While the blank finds out who it is, which takes it longer than this.
+            blank.group.set_limits(limits, before=BLANK_LIMITS)
+        except OSError as error:
+            blank.kill()
+            raise StartFailed(f"its limits cannot be set: {error}") from error
         marks.append(("cgroup", time.perf_counter()))
+        async with asyncio.timeout(WAKE_TIMEOUT_S):
+            blank.program = await _expect_exec(blank.control)
+        marks.append(("exec", time.perf_counter()))
+        return {name: (at - before) * 1000 for (_, before), (name, at) in itertools.pairwise(marks)}
+
+    def _send_identity(self, control: socket.socket, identity: Identity, mounts: tuple[BindMount, ...]) -> None:
+        message = identity.to_bytes()
+        if len(message) > MESSAGE_BYTES_MAX:
+            raise StartFailed(f"command and environment take {len(message)} bytes, at most {MESSAGE_BYTES_MAX} fit")
         fds: list[int] = []
         try:
             for bind in mounts:
                 fds.append(_open_mount(bind))
-            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-            message = identity.to_bytes()
-            if len(message) > MESSAGE_BYTES_MAX:
-                raise StartFailed(f"command and environment take {len(message)} bytes, at most {MESSAGE_BYTES_MAX} fit")
             try:
-                blank.control.sendmsg([message], ancillary)
-            except OSError as error:
-                raise StartFailed(f"the prepared process is gone: {error}") from error
+                socket.send_fds(control, [message], fds)
+            except ConnectionError as error:
+                raise BlankLost(f"the prepared process is gone: {error}") from error
         finally:
             for fd in fds:
                 os.close(fd)
-        marks.append(("mounts", time.perf_counter()))
-        async with asyncio.timeout(WAKE_TIMEOUT_S):
-            await _expect_exec(blank.control)
-        marks.append(("exec", time.perf_counter()))
-        blank.control.close()
-        blank.control = None
-        return {name: (at - before) * 1000 for (_, before), (name, at) in itertools.pairwise(marks)}
+
+    def exec_failure(self, container: Container) -> str:
+        """Of a container that has ended: why it was never executed; empty if it was."""
+        if container.control is None:
+            return ""
+        try:
+            _refuse_failure(container.control.recv(MESSAGE_BYTES_MAX))
+        except StartFailed as failure:
+            return str(failure)
+        except OSError:
+            pass
+        return ""
 
     # ---- following and tearing down
 
-    async def adopt(self, slot: int, pid: int, started: int) -> Container | None:
-        """A container of a former agent; None if that process is no more."""
+    async def adopt(self, slot: int, pid: int, started: int, *, init: bool) -> Container | None:
+        """A container of a former agent; None if it has ended. `init`: its PID 1 is not the program itself."""
         if process.start_time(pid) != started:
             return None
         try:
@@ -309,10 +361,19 @@ class Runtime:
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         logs = (os.open(directory / "out", flags), os.open(directory / "err", flags))
         self._slots.add(slot)
-        return Container(slot, pid, pidfd, self.tree.group(str(slot)), wire, logs, "", started)
+        container = Container(slot, pid, pidfd, self.tree.group(str(slot)), wire, logs, "", started)
+        if not (init and self.can_spawn):
+            return container
+        container.program = _program_of(pid)
+        if container.program is None:
+            await self.destroy(container)
+            return None
+        return container
 
     async def exit_status(self, container: Container) -> int | None:
         """Of a container whose pidfd says that it ended. The launcher's word may come a moment after."""
+        if container.program is not None:
+            return process.wait_status(container.program.pidfd)
         for _ in range(20):
             if container.pid in self._exits:
                 return self._exits.pop(container.pid)
@@ -323,7 +384,7 @@ class Runtime:
 
     async def destroy(self, container: Container) -> None:
         """Everything of it, dead or alive."""
-        container.signal(signal.SIGKILL)
+        container.kill()
         container.close()
         await self._blocking(self.network.disconnect, container.wire)
         await self._remove_slot(container.slot)
@@ -370,31 +431,55 @@ def _open_mount(bind: BindMount) -> int:
             os.close(found)
     except FileNotFoundError as error:
         raise StartFailed(f"mount source {bind.source!r} does not exist on this host") from error
+    except OSError as error:
+        raise StartFailed(f"mount source {bind.source!r}: {error.strerror}") from error
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | (kernel.MOUNT_ATTR_RDONLY if bind.readonly else 0)
     kernel.mount_setattr(fd, attributes)
     return fd
 
 
-async def _receive(control: socket.socket) -> bytes:
+def _program_of(init: int) -> Program | None:
+    """Its oldest child that leads a process group, as what an ended program has left behind does not unless it asked for it."""
+    for pid in sorted(process.children(init)):
+        with suppress(ProcessLookupError):
+            if os.getpgid(pid) == pid:
+                return Program(os.pidfd_open(pid), pid)
+    return None
+
+
+async def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(control, readable.set)
     try:
-        return await asyncio.get_running_loop().sock_recv(control, 65536)
+        await readable.wait()
+    finally:
+        loop.remove_reader(control)
+    try:
+        message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES_MAX, 1)
     except ConnectionError:
-        return b""
+        return b"", []
+    return message, descriptors
 
 
 async def _expect_ready(control: socket.socket) -> None:
     async with asyncio.timeout(BLANK_TIMEOUT_S):
-        _refuse_failure(message := await _receive(control))
+        message, _ = await _receive(control)
+    _refuse_failure(message)
     if message != b"ready":
         raise StartFailed("the blank ended before it was ready")
 
 
-async def _expect_exec(control: socket.socket) -> None:
-    """`exec`, then the end of the stream, which only execve (close-on-exec) or death brings."""
-    _refuse_failure(message := await _receive(control))
-    if not message.startswith(b"exec"):
-        raise StartFailed("the prepared process died")
-    _refuse_failure(await _receive(control))
+async def _expect_exec(control: socket.socket) -> Program | None:
+    """The end of the stream, which only execve (close-on-exec) or death brings, is not awaited: a program that boots should
+    not have to share its CPU with us, and its end is noticed anyway."""
+    message, descriptors = await _receive(control)
+    _refuse_failure(message)
+    if message != b"exec":
+        raise BlankLost("the prepared process died")
+    if not descriptors:
+        return None
+    return Program(descriptors[0], process.pid_of(descriptors[0]))
 
 
 def _refuse_failure(message: bytes) -> None:

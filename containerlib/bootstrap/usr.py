@@ -44,13 +44,13 @@ COPIED = (
     "terminfo",
     "timezone",
 )
-PER_APP = ("passwd", "group", "hosts", "hostname", "resolv.conf")
-_RECIPE = "1"  # counts up when the same host files are to give another image
+PER_APP = ("passwd", "group", "hosts", "hostname")
+_RECIPE = "2"  # counts up when the same host files are to give another image
 
 
 def fingerprint(etc: Path = Path("/etc")) -> str:
     """Changes when the image would: cheap enough (a few hundred stats) to ask before blanks are made."""
-    digest = hashlib.sha256(_RECIPE.encode())
+    digest = hashlib.sha256((_RECIPE + nameservers()).encode())
     for path in _files(etc, COPIED):
         info = path.lstat()
         digest.update(f"{path}\0{info.st_size}\0{info.st_mtime_ns}\0{info.st_mode}\n".encode())
@@ -70,8 +70,9 @@ def build_etc(images: Path, etc: Path = Path("/etc")) -> Path:
             _copy(path, root / path.relative_to(etc))
         for name in PER_APP:
             (root / name).symlink_to(f"..{GENERATED}/{name}")
-        (root / "shells").write_text("/bin/sh\n/bin/bash\n")
-        (root / "shells").chmod(0o644)
+        for name, text in (("shells", "/bin/sh\n/bin/bash\n"), ("resolv.conf", nameservers())):
+            (root / name).write_text(text)
+            (root / name).chmod(0o644)
         for directory, _, _ in os.walk(root):  # whatever the umask: tenants read it
             Path(directory).chmod(0o755)
         try:

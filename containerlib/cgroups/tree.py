@@ -111,9 +111,18 @@ class Group:
 
     def _write(self, contents: tuple[FileContent, ...]) -> None:
         for content in contents:
-            path = self.tree.bases[content.controller] / self.name / content.name
-            if content.required or path.exists():
-                path.write_text(content.value)
+            # On the way of a request: os.open takes a quarter of what a file object takes.
+            path = f"{self.tree.bases[content.controller]}/{self.name}/{content.name}"
+            try:
+                fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if content.required:
+                    raise
+                continue
+            try:
+                os.write(fd, content.value.encode())
+            finally:
+                os.close(fd)
 
 
 def _read(path: Path) -> str:

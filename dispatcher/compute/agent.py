@@ -45,7 +45,7 @@ from dispatcher.coreapi import service
 from dispatcher.domain import App, AppSpec, Cause, ComputeRow, ContainerRow, EventRow, Status, Switch
 from dispatcher.problems import Code, Problem
 from dispatcher.settings import Settings
-from dispatcher.tasks import Tasks
+from dispatcher.tasks import Tasks, border
 
 TICK_S = 0.25
 DETAIL_MAX = 200  # characters of what a proxy says woke it, which is kept in the CMDB
@@ -421,12 +421,15 @@ class Agent:
                 await self._something_lives.wait()
             now = time.monotonic()
             for app in {life.app.name for life in self.lives}:
-                self._tick(app, now)
-            self._tick_failures(now)
+                with border(f"looking after app {app}"):
+                    self._tick(app, now)
+            with border("looking after what failed"):
+                self._tick_failures(now)
             if now >= next_slow:
                 next_slow = now + 5.0
                 self.registration.update(codec.encode(self._compute_row()))
-                await self.lives.shrink_reserve(now)
+                with border("shrinking the reserve"):
+                    await self.lives.shrink_reserve(now)
             await asyncio.sleep(TICK_S)
 
     def _tick(self, app: str, now: float) -> None:

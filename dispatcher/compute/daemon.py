@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 from prometheus_client import start_http_server
 
+from containerlib.bootstrap import usr
 from containerlib.runtime import Config, Container, Runtime
 from dispatcher.cmdb.cache import CMCache
 from dispatcher.cmdb.client import EtcdStore
@@ -87,6 +88,8 @@ class Daemon:
                     journal.write(msgspec.structs.replace(record, gone=True))
             left = await runtime.sweep({record.slot for record in adopted})
             _log.info("adopted %d containers, removed what was left of %d slots", len(adopted), len(left))
+            images = {record.etc_image for record in adopted} | {(await runtime.etc_image()).name}
+            usr.remove_unused(_config(settings).images, images)
             self._tasks.start(self._stay_connected(runtime), name="launcher")
             pool.start()
             agent.start()
@@ -169,8 +172,9 @@ async def _clean(settings: Settings) -> list[str]:
     journal = Journal(Path(settings.run_dir) / "journal")
     ended = []
     for record in journal.open():
-        if container := await runtime.adopt(record.slot, record.pid, record.start_time):
-            container.signal(signal.SIGTERM)
+        init = record.app.spec.init
+        if container := await runtime.adopt(record.slot, record.pid, record.start_time, init=init):
+            container.ask_to_stop(init=init)
             await _await_end(container)
             await runtime.destroy(container)
             ended.append(record.life)
@@ -183,11 +187,12 @@ async def _clean(settings: Settings) -> list[str]:
 async def _await_end(container: Container) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_reader(container.pidfd, ended.set)
+    pidfd = container.program.pidfd if container.program else container.pidfd
+    loop.add_reader(pidfd, ended.set)
     with suppress(TimeoutError):
         async with asyncio.timeout(CLEAN_GRACE_S):
             await ended.wait()
-    loop.remove_reader(container.pidfd)
+    loop.remove_reader(pidfd)
 
 
 def _remove_files(settings: Settings) -> None:

@@ -167,7 +167,7 @@ def _try_veth() -> None:
 def init() -> Finding:
     if os.access(plan.INIT, os.X_OK):
         return ok("init", plan.INIT)
-    return missing("init", f"no {plan.INIT}", "apt install tini")
+    return missing("init", f"no {plan.INIT}", "apt install catatonit")
 
 
 def forwarding() -> Finding:

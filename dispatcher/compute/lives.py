@@ -8,7 +8,6 @@ import asyncio
 import datetime
 import logging
 import random
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,10 +16,9 @@ from pathlib import Path
 from typing import Protocol
 
 from containerlib import process
-from containerlib.bootstrap import usr
 from containerlib.cgroups import Limits
 from containerlib.identity import Identity
-from containerlib.runtime import BindMount, Container, Runtime, StartFailed
+from containerlib.runtime import BindMount, BlankLost, Container, Runtime, StartFailed
 from dispatcher import units
 from dispatcher.compute import logs, reconcile, state
 from dispatcher.compute.journal import Journal, Record
@@ -37,6 +35,7 @@ from dispatcher.domain import App, Cause, Status, life_name
 from dispatcher.tasks import Tasks
 
 ACK_S = 2.0  # a proxy that does not confirm a drain within this is taken at its last word
+LOG_AFTER_S = 0.02  # of its start: opening its log takes 0.5 ms, of the CPU that a program boots on as often as not
 REATTACH_S = 3.0  # in which the proxies of a former agent come back and tell their counts
 _SOMEBODY = -1  # stands for proxies that have not attached yet
 HEALTH_EVERY_S = 0.1
@@ -70,6 +69,7 @@ class Life:
     stopping: bool = False
     successor: str = ""
     leaving: bool = False  # its row goes with it: it is not counted
+    followed: bool = False  # it was executed, and its end will be noticed
     log: logs.LifeLog | None = None
     phases: dict[str, float] = field(default_factory=dict)
     problem: str = ""  # why it failed
@@ -84,7 +84,9 @@ class Life:
 
     @property
     def address(self) -> str:
-        return f"{self.handle.address}:{self.app.spec.port}" if self.handle and self.status.is_alive() else ""
+        """Where it listens; empty until it does."""
+        listens = self.status in (Status.RUNNING, Status.DRAINING)
+        return f"{self.handle.address}:{self.app.spec.port}" if self.handle and listens else ""
 
     @property
     def in_flight(self) -> int:
@@ -137,7 +139,6 @@ class Lives:
         self._tasks = tasks
         self._listener = listener
         self._lives: dict[str, dict[str, Life]] = {}
-        self._nameservers = usr.nameservers()
 
     def __iter__(self) -> Iterator[Life]:
         return iter([life for lives in self._lives.values() for life in lives.values()])
@@ -175,23 +176,40 @@ class Lives:
         life = Life(app, id, generation, cause, detail, now, expires, time.monotonic())
         life.move(state.Event.START)
         self._lives.setdefault(app.name, {})[id] = life
-        self._listener.life_changed(life)
         life.starting = self._tasks.start(self._start(life), name=f"start {life.name}")
+        # After the start's first step, which sends a blank on its way: whoever hears of it would want a CPU, too.
+        asyncio.get_running_loop().call_soon(self._say_starting, life)
         return life
 
+    def _say_starting(self, life: Life) -> None:
+        if life.status is Status.STARTING and not life.ended.is_set():
+            self._listener.life_changed(life)
+
     async def _start(self, life: Life) -> None:
-        began = time.perf_counter()
         try:
-            life.handle = await self._take_blank(life.app.spec.policy.start_timeout_s)
-            life.phases["queue"] = _ms_since(began)
-            self._journal.write(life.record())
-            life.phases |= await self._wake(life)
+            while not await self._wake_a_blank(life):
+                pass
             self._follow(life)
             if life.status is Status.STARTING:
                 await self._await_readiness(life)
         except (StartFailed, TimeoutError, OSError) as error:
             life.problem = life.problem or str(error) or type(error).__name__
             await self._start_failed(life)
+
+    async def _wake_a_blank(self, life: Life) -> bool:
+        """False: that one had died in reserve."""
+        began = time.perf_counter()
+        life.handle = await self._take_blank(life.app.spec.policy.start_timeout_s)
+        life.phases["queue"] = _ms_since(began)
+        self._journal.write(life.record())
+        try:
+            life.phases |= await self._wake(life)
+        except BlankLost as error:
+            _log.warning("%s: %s; taking another", life.name, error)
+            lost, life.handle = life.handle, None
+            await self._runtime.destroy(lost)
+            return False
+        return True
 
     async def _take_blank(self, timeout_s: float) -> Container:
         """Bounded like the rest of a start: without a launcher there are none."""
@@ -215,7 +233,6 @@ class Lives:
             env=dict(spec.env),
             mounts=tuple(mount.target for mount in spec.mounts),
             address=handle.address,
-            nameservers=self._nameservers,
             init=spec.init,
         )
         mounts = tuple(BindMount(mount.source, mount.target, mount.readonly) for mount in spec.mounts)
@@ -224,10 +241,25 @@ class Lives:
 
     def _follow(self, life: Life) -> None:
         assert life.handle is not None
+        life.followed = True
+        loop = asyncio.get_running_loop()
+        loop.add_reader(life.handle.pidfd, self._exited, life)
+        if life.handle.program:
+            loop.add_reader(life.handle.program.pidfd, self._program_ended, life)
+        loop.call_later(LOG_AFTER_S, self._open_log, life)
+
+    def _open_log(self, life: Life) -> None:
+        """Not before the program has booted, if that is quick; until then its lines wait in the FIFOs."""
+        if life.log is not None or life.ended.is_set():
+            return
+        assert life.handle is not None
         directory = self._log_dir / life.app.name
-        life.log = logs.LifeLog(directory, f"{life.id}.{life.generation}", life.handle.logs, _stamp)
-        life.log.follow()
-        asyncio.get_running_loop().add_reader(life.handle.pidfd, self._exited, life)
+        try:
+            life.log = logs.LifeLog(directory, f"{life.id}.{life.generation}", life.handle.logs, _stamp)
+        except OSError as error:  # a full disk must not take a site down
+            _log.warning("%s has no log: %s", life.name, error)
+        else:
+            life.log.follow()
 
     async def _await_readiness(self, life: Life) -> None:
         """Cancelled when the life ends, or is told to go, while it starts."""
@@ -270,18 +302,26 @@ class Lives:
         life.handle.group.set_cpu(life.app.cpu)
 
     async def _start_failed(self, life: Life) -> None:
-        if life.handle is None or life.log is None:  # never executed: nothing follows it
+        if not life.followed:  # never executed
             expected = life.status is Status.DRAINING
             life.move(state.Event.EXITED if expected else state.Event.FAILED)
             await self._bury(life, expected=expected)
-        elif life.status is Status.STARTING:
-            life.handle.signal(signal.SIGKILL)  # its end is noticed like any other
+        elif life.status is Status.STARTING and life.handle is not None:
+            life.handle.kill()  # its end is noticed like any other
 
     # ---- following
+
+    def _program_ended(self, life: Life) -> None:
+        """PID 1 would pause on."""
+        assert life.handle is not None and life.handle.program is not None
+        asyncio.get_running_loop().remove_reader(life.handle.program.pidfd)
+        life.handle.kill()
 
     def _exited(self, life: Life) -> None:
         assert life.handle is not None
         asyncio.get_running_loop().remove_reader(life.handle.pidfd)
+        if life.handle.program:
+            asyncio.get_running_loop().remove_reader(life.handle.program.pidfd)
         self._stop_waiting_for(life)
         self._tasks.start(self._ended(life), name=f"end of {life.name}")
 
@@ -289,10 +329,11 @@ class Lives:
         assert life.handle is not None
         status = await self._runtime.exit_status(life.handle)
         expected = life.status is Status.DRAINING
+        self._open_log(life)
         if life.log:
             life.log.close()
         if not expected:
-            life.problem = life.problem or self._why_ended(life, status)
+            life.problem = life.problem or self._runtime.exec_failure(life.handle) or self._why_ended(life, status)
         was = life.status
         life.move(state.Event.FAILED if was is Status.STARTING else state.Event.EXITED)
         await self._bury(life, expected=expected)
@@ -324,9 +365,10 @@ class Lives:
 
     async def adopt(self, record: Record) -> bool:
         """A life of the agent before this one. False: it ended meanwhile."""
-        handle = await self._runtime.adopt(record.slot, record.pid, record.start_time)
+        handle = await self._runtime.adopt(record.slot, record.pid, record.start_time, init=record.app.spec.init)
         if handle is None:
             return False
+        handle.etc_image = record.etc_image
         life = Life(
             record.app, record.container, record.generation, record.cause, "", record.started, record.expires,
             time.monotonic() + REATTACH_S,
@@ -371,7 +413,7 @@ class Lives:
         life.draining = Draining(
             reason, self._listener.proxies() | unheard, max(now + ACK_S, life.unheard_until), cut_at
         )
-        if life.log:
+        if life.followed:
             self._stop_waiting_for(life)
         self._listener.life_changed(life)
         self.check_drained(life, time.monotonic())
@@ -398,20 +440,19 @@ class Lives:
             self._tasks.start(self._stop(life), name=f"stop {life.name}")
 
     async def _stop(self, life: Life) -> None:
-        if life.handle is None or life.log is None:
+        if not life.followed:
             # Told to go before it was executed: the start, which must not be left half-done, ends first.
             if life.starting:
                 await asyncio.wait([life.starting])
             if life.ended.is_set():
                 return
         assert life.handle is not None
-        pointless = process.stop_is_pointless(life.handle.pid, init=life.app.spec.init)
-        life.handle.signal(signal.SIGKILL if pointless else signal.SIGTERM)
+        life.handle.ask_to_stop(init=life.app.spec.init)
         with suppress(TimeoutError):
             async with asyncio.timeout(life.app.spec.policy.stop_grace_s):
                 await life.ended.wait()
         if not life.ended.is_set():
-            life.handle.signal(signal.SIGKILL)
+            life.handle.kill()
 
     # ---- what changes while it runs
 

@@ -6,11 +6,11 @@ yesterday's burst finds its blanks ready for the next.
 
 import asyncio
 import logging
-import select
 import time
 from collections import deque
 from contextlib import suppress
 
+from containerlib import process
 from containerlib.runtime import Container, Runtime, StartFailed
 from dispatcher.tasks import Tasks
 
@@ -51,7 +51,7 @@ class Pool:
         self._short.set()
         while self._ready:
             blank = self._ready.popleft()
-            if _is_alive(blank):
+            if not process.has_ended(blank.pidfd):
                 return blank
             await self._runtime.destroy(blank)
         future: asyncio.Future[Container] = asyncio.get_running_loop().create_future()
@@ -96,6 +96,7 @@ class Pool:
                     continue
                 self.made += 1
                 self._hand_over(blank)
+                await self.discard_stale(blank.etc_image)
 
     async def _let_starts_pass(self) -> None:
         """Making a blank keeps a processor and this interpreter busy for some 10 ms, in which the start that took one would take
@@ -113,9 +114,3 @@ class Pool:
                 future.set_result(blank)
                 return
         self._ready.append(blank)
-
-
-def _is_alive(blank: Container) -> bool:
-    poll = select.poll()
-    poll.register(blank.pidfd, select.POLLIN)
-    return not poll.poll(0)

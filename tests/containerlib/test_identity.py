@@ -17,8 +17,8 @@ text = st.text(max_size=20)
         env=st.dictionaries(text, text),
         mounts=st.lists(text).map(tuple),
         address=text,
-        nameservers=text,
         init=st.booleans(),
+        spawn=st.booleans(),
     )
 )
 def test_a_message_gives_the_same_identity(identity: Identity) -> None:

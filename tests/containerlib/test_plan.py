@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from containerlib import plan
+from containerlib.bootstrap.usr import PER_APP
 from containerlib.identity import Identity
 from containerlib.operations import (
     AttachMount,
@@ -36,7 +37,6 @@ BLOG = Identity(
     env={"A": "1"},
     mounts=("/srv/www", "/srv/up"),
     address="100.96.0.7",
-    nameservers="nameserver 9.9.9.9\n",
 )
 
 
@@ -127,7 +127,7 @@ def test_generated_files() -> None:
     assert "app:x:200001:" in files["group"].splitlines()
     assert files["hostname"] == "blog\n"
     assert files["hosts"].splitlines() == ["127.0.0.1 localhost", "::1 localhost", "100.96.0.7 blog"]
-    assert files["resolv.conf"] == "nameserver 9.9.9.9\n"
+    assert set(files) == set(PER_APP)
     written = {each.path: each.text for each in plan.identity_plan(BLOG, (7, 8), ()) if isinstance(each, WriteFile)}
     assert written == {f"{plan.GENERATED}/{name}": text for name, text in files.items()}
 

@@ -48,11 +48,18 @@ class Lab:
         return container
 
     async def ended(self, container: Any) -> None:
+        """PID 1 outlives a program that it did not start: whoever follows the two ends it."""
+        if container.program:
+            await self._ended(container.program.pidfd)
+            container.kill()
+        await self._ended(container.pidfd)
+
+    async def _ended(self, pidfd: int) -> None:
         ended = asyncio.Event()
-        asyncio.get_running_loop().add_reader(container.pidfd, ended.set)
+        asyncio.get_running_loop().add_reader(pidfd, ended.set)
         async with asyncio.timeout(5):
             await ended.wait()
-        asyncio.get_running_loop().remove_reader(container.pidfd)
+        asyncio.get_running_loop().remove_reader(pidfd)
 
     async def destroy(self, container: Any) -> None:
         self.made.remove(container)
@@ -129,20 +136,27 @@ def readable(fd: int) -> bool:
 async def test_a_signal_ends_it_and_how_is_known(lab: Lab, number: signal.Signals) -> None:
     container = await lab.wake()
     await until(lambda: container.wire.diag.listening())
-    container.signal(number)
+    stop(container, number)
     await lab.ended(container)
     status = await lab.runtime.exit_status(container)
     # An init tells of a signal by 128 + its number.
     assert status in (number, (128 + number) << 8)
-    container.signal(number)  # to one that is no more: harmless
+    stop(container, number)  # one that is no more: harmless
     await lab.destroy(container)
+
+
+def stop(container: Any, number: signal.Signals) -> None:
+    if number is signal.SIGKILL:
+        container.kill()
+    else:
+        container.ask_to_stop(init=True)
 
 
 async def test_a_container_is_adopted_by_what_names_its_process_for_good(lab: Lab) -> None:
     container = await lab.wake()
-    assert await lab.runtime.adopt(container.slot, container.pid, container.start_time + 1) is None
-    assert await lab.runtime.adopt(container.slot, container.pid + 1, container.start_time) is None
-    adopted = await lab.runtime.adopt(container.slot, container.pid, container.start_time)
+    assert await lab.runtime.adopt(container.slot, container.pid, container.start_time + 1, init=True) is None
+    assert await lab.runtime.adopt(container.slot, container.pid + 1, container.start_time, init=True) is None
+    adopted = await lab.runtime.adopt(container.slot, container.pid, container.start_time, init=True)
     assert (adopted.slot, adopted.pid, adopted.address) == (container.slot, container.pid, container.address)
     if adopted is not container:
         adopted.wire.diag.close()
@@ -151,7 +165,7 @@ async def test_a_container_is_adopted_by_what_names_its_process_for_good(lab: La
 
 async def test_a_blank_that_died_in_reserve_cannot_be_woken(lab: Lab) -> None:
     blank = await lab.blank()
-    blank.signal(signal.SIGKILL)
+    blank.kill()
     await lab.ended(blank)
     with pytest.raises(StartFailed):
         await lab.runtime.wake(blank, Identity("blog", 200_001, SERVER), (), LIMITS)

@@ -1,8 +1,8 @@
 """An agent on a real Unix socket that speaks dispatcher.compute.protocol and "starts" loopback servers.
 
-    agent = FakeAgent(path, compute="here")
-    agent.site("blog", handler, start_s=0.05)      # handler(reader, writer) is the program in the container
-    await agent.start()
+agent = FakeAgent(path, compute="here")
+agent.site("blog", handler, start_s=0.05)      # handler(reader, writer) is the program in the container
+await agent.start()
 """
 
 import asyncio

@@ -8,6 +8,7 @@
 tests/containerlib/test_runtime.py runs one suite over this and the real one.
 """
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -188,6 +189,7 @@ class FakeRuntime:
             raise self.refusing
         blank.identity, blank.mounts = identity, mounts
         self.woken.append(blank)
+        await asyncio.sleep(0)  # the real one always has to hear from the blank
         self.programs.get(identity.hostname, _serve)(blank)
         return {"cgroup": 0.1, "mounts": 0.2, "exec": 0.3}
 

@@ -107,7 +107,7 @@ async def test_a_container_is_what_it_should_be_and_no_more(host: Host) -> None:
 
     # Itself and its init: neither the host's processes nor the neighbour's.
     assert facts["processes"] == [1, 2]
-    assert facts["init"].startswith("tini")
+    assert facts["init"].startswith("catatonit")
 
     assert f"app:x:{uid}:" in facts["passwd"]
     assert facts["shadow"] == "No such file or directory"

@@ -62,7 +62,7 @@ def test_what_is_in_an_image(tmp_path: Path, etc: Path) -> None:
         "group": "-> ../.fastcontainer/group",
         "hosts": "-> ../.fastcontainer/hosts",
         "hostname": "-> ../.fastcontainer/hostname",
-        "resolv.conf": "-> ../.fastcontainer/resolv.conf",
+        "resolv.conf": usr.nameservers(),
         "shells": "/bin/sh\n/bin/bash\n",
     }
 

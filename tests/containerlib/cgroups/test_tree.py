@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from containerlib.cgroups import Limits, tree
-from containerlib.cgroups.tree import CONTROLLERS_V1, Tree
+from containerlib.cgroups.tree import CONTROLLERS_V1, Group, Tree
 
 V1_OWN = "".join(
     f"{number}:{name}:/{'jail' if name == 'memory' else ''}\n" for number, name in enumerate(CONTROLLERS_V1)
@@ -133,8 +133,20 @@ def test_a_process_enters_every_hierarchy(v1: Tree) -> None:
     assert {(directory / "cgroup.procs").read_text() for directory in group.directories()} == {"4711"}
 
 
+def offer(group: Group, *names: str) -> None:
+    """The files that the kernel puts into each new group."""
+    for directory in group.directories():
+        for name in names:
+            (directory / name).touch()
+
+
+V1_FILES = ("cpu.cfs_period_us", "cpu.cfs_quota_us", "memory.limit_in_bytes", "pids.max")
+V2_FILES = ("cpu.max", "memory.max", "pids.max")
+
+
 def test_v1_limits_are_written(top: Path, v1: Tree) -> None:
     group = v1.create("1")
+    offer(group, *V1_FILES)
     group.set_limits(Limits(0.5, 1 << 27, 40))
     assert (top / "cpu/ours/1/cpu.cfs_quota_us").read_text() == "50000"
     assert (top / "memory/jail/ours/1/memory.limit_in_bytes").read_text() == str(1 << 27)
@@ -145,21 +157,27 @@ def test_v1_limits_are_written(top: Path, v1: Tree) -> None:
 
 def test_limits_in_force_are_not_written_again(v2: Tree, top: Path) -> None:
     group = v2.create("1")
+    offer(group, *V2_FILES)
+
+    def written() -> set[str]:
+        return {entry.name for entry in (top / "ours/1").iterdir() if entry.read_text()}
+
     group.set_limits(Limits(1.0, 1 << 27, 40), before=Limits(1.0, None, 40))
-    assert {entry.name for entry in (top / "ours/1").iterdir()} == {"memory.max"}
+    assert written() == {"memory.max"}
     group.set_limits(Limits(None, 1 << 27, None), before=Limits(1.0, 1 << 27, 40))
-    assert {entry.name for entry in (top / "ours/1").iterdir()} == {"memory.max", "cpu.max", "pids.max"}
+    assert written() == {"memory.max", "cpu.max", "pids.max"}
 
 
 def test_v1_swap_is_limited_where_it_is_accounted(top: Path, v1: Tree) -> None:
     group = v1.create("1")
-    (top / "memory/jail/ours/1/memory.memsw.limit_in_bytes").touch()
+    offer(group, *V1_FILES, "memory.memsw.limit_in_bytes")
     group.set_memory(1 << 27)
     assert (top / "memory/jail/ours/1/memory.memsw.limit_in_bytes").read_text() == str(1 << 27)
 
 
 def test_v2_limits_are_written_and_lifted(top: Path, v2: Tree) -> None:
     group = v2.create("1")
+    offer(group, *V2_FILES)
     group.set_limits(Limits(0.5, 1 << 27, 40))
     directory = top / "ours/1"
     assert (directory / "cpu.max").read_text() == "50000 100000"

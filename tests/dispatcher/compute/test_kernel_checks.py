@@ -32,8 +32,8 @@ def test_without_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_init(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_checks.plan, "INIT", "/no/such/tini")
-    assert "apt install tini" in kernel_checks.init().remedy
+    monkeypatch.setattr(kernel_checks.plan, "INIT", "/no/such/init")
+    assert "apt install catatonit" in kernel_checks.init().remedy
 
 
 def test_a_slow_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
