@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 CONNECT_S = 3.0  # a container that does not take a connection within this counts as dead
 BODY_RATE_MIN = 512  # bytes a second: slower uploads get no more time than other requests
 REFUSALS_MAX = 7  # of connections to containers here, for one request
+DYING_S = 0.1  # for a Web Dispatcher; a container is left alone until its agent says that it runs
 REFUSED_PAUSE_S, REFUSED_PAUSE_S_MAX = 0.02, 0.5  # after the second refusal, doubled for each more
 LOGGED_CHARACTERS_MAX = 500  # of a path or host in the access log
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # idempotent: may be sent twice (RFC 9110 9.2.2)
@@ -89,7 +90,9 @@ class Exchange:
         if self.failure == "died":
             repeatable = not self.deaths and self.method in SAFE_METHODS
             self.deaths += 1
-            return 0.0 if repeatable else None
+            # A killed process loses its connections a moment before its listening socket, which would take this one along.
+            pause_s = DYING_S if self.backend.remote else 0.0
+            return pause_s if repeatable else None
         self.refusals += 1
         has_time = now < self.started + self.policy.start_timeout_s
         if not has_time or (not self.backend.remote and self.refusals > REFUSALS_MAX):
