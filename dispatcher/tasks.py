@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -30,3 +31,14 @@ class Tasks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def border(what: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Around one turn of a loop on which everybody depends: what goes wrong for one must not end it for all."""
+    try:
+        yield
+    except but:
+        raise
+    except Exception:  # noqa: BLE001 - the border of a task
+        _log.exception("%s failed", what)

@@ -154,9 +154,11 @@ class Agent:
             for number, app in enumerate(list(self._changed)):
                 del self._changed[app]
                 try:
-                    await self._reconcile(app)
+                    with border(f"reconciling app {app}", but=(Unavailable, Problem)):
+                        await self._reconcile(app)
                 except Unavailable as error:
                     _log.debug("app %s waits for the CMDB: %s", app, error)
+                    asyncio.get_running_loop().call_later(RECHECK_S, self._want_reconcile, app)
                 except (
                     Problem
                 ) as problem:  # it was removed a moment ago, or no users are left: told, and the others go on
@@ -427,8 +429,8 @@ class Agent:
                 self._tick_failures(now)
             if now >= next_slow:
                 next_slow = now + 5.0
-                self.registration.update(codec.encode(self._compute_row()))
-                with border("shrinking the reserve"):
+                with border("looking after the reserve"):
+                    self.registration.update(codec.encode(self._compute_row()))
                     await self.lives.shrink_reserve(now)
             await asyncio.sleep(TICK_S)
 

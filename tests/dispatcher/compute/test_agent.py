@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dispatcher.cmdb import codec, keys
-from dispatcher.cmdb.store import Delete, Put
+from dispatcher.cmdb.store import Delete, Put, Unavailable
 from dispatcher.compute import reconcile
 from dispatcher.compute.protocol import Answer, Done, Ensure, Live, Refused, Traffic
 from dispatcher.coreapi import service
@@ -757,3 +757,38 @@ async def test_a_former_agents_old_one_and_its_successor_become_one(compute: "Co
     await compute.stop()
     await compute.start()
     await until(lambda: "1" not in compute.statuses() and list(compute.statuses().values()) == ["running"])
+
+
+# ---- what goes wrong for one
+
+
+async def test_what_goes_wrong_with_one_app_does_not_keep_the_others_awake(
+    compute: "Compute", caplog: pytest.LogCaptureFixture
+) -> None:
+    await compute.app(policy=Policy(idle_s=0.05))
+    await compute.app("shop", policy=Policy(idle_s=0.05))
+    await compute.wake()
+    await compute.wake("shop")
+    broken = compute.life()
+    expires, broken.expires = broken.expires, None  # type: ignore[assignment] - some fault of ours
+    await until(lambda: not compute.lives.of("shop"))
+    await until(lambda: "looking after app blog failed" in caplog.text)
+    broken.expires = expires
+    await until(lambda: not compute.lives.of("blog"))
+
+
+async def test_an_app_put_by_hand_while_the_cmdb_takes_no_writes_gets_its_users_afterwards(
+    compute: "Compute", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def refuse(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise Unavailable("no leader")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "claim_uids", refuse)
+        await compute.store.commit([], [Put(keys.spec_key("blog"), codec.encode(AppSpec(command=("serve",))))])
+        await until(lambda: asked)
+    await until(lambda: (app := compute.cache.app("blog")) and app.uid)
