@@ -135,7 +135,7 @@ async def test_an_app_removed_under_load(installation):
     await wait_for(no_rows, 5.0)
 
 
-WOKEN = 60
+WOKEN = 300 if os.environ.get("FASTCONTAINER_LONG") else 60
 
 
 async def test_many_apps_woken_in_a_row_while_the_agent_is_killed(installation):

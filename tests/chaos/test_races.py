@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from dispatcher.compute.link import say
+from dispatcher.compute.protocol import Stop
 from tests.acceptance.load import Load
 from tests.chaos.test_kills import rows_equal_lives
 from tests.fakes.clients import Connection
@@ -130,3 +132,27 @@ async def test_switched_off_and_on_under_load(installation):
 
 def answered_with(load, status, since):
     return any(sample.status == status for sample in load.samples[-5:] if sample.at > since)
+
+
+async def test_wakes_leave_no_descriptor_behind(installation):
+    """A forgotten one may keep a network namespace alive that nobody sees any more."""
+    for name in ("clean", "failing"):
+        await installation.create(name, *(() if name == "clean" else ("sh", "-c", "exit 1")))
+
+    async def cycles(count):
+        for _ in range(count):
+            await asyncio.gather(installation.ask("clean"), installation.ask("failing"))
+            await say(installation.settings.agent_socket, Stop(id=1, app="clean"))
+        await installation.nothing_left(within_s=5.0)
+
+    await cycles(5)
+    before = installation.descriptors()
+    await cycles(25)
+    await wait_for(lambda: all_within(installation.descriptors(), before, 5), 5.0, f"as many as before: {before}")
+    print(before, installation.descriptors())
+    for name in ("clean", "failing"):
+        await installation.remove(name)
+
+
+def all_within(after, before, more):
+    return all(after[program] <= before[program] + more for program in before)

@@ -95,7 +95,6 @@ class Installation:
         config.write_text(config_text(self.settings))
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FASTCONTAINER_")}
         self.environment = clean | {"FASTCONTAINER_CONFIG": str(config), "PATH": f"{BIN}:{os.environ['PATH']}"}
-        self.namespaces: set[str] = set()  # of containers that were seen
 
     # ---- up and down
 
@@ -319,9 +318,7 @@ class Installation:
             f"process {pid} {_command(pid)}" for slot, pids in slots.items() if slot not in reserve for pid in pids
         }
         found |= {f"cgroup {slot}" for slot in slots if slot not in reserve}
-        namespaces = {_namespace(pid) for slot, pids in slots.items() if slot not in reserve for pid in pids}
-        self.namespaces |= namespaces - {"", _namespace(os.getpid())}
-        found |= {f"namespace {name}" for name in _all_namespaces() & self.namespaces}
+        found |= {f"namespace {_namespace(pid)}" for slot, pids in slots.items() if slot not in reserve for pid in pids}
         found |= {f"link {name}" for name, slot in self._links().items() if slot not in reserve}
         found |= {f"mount {line}" for line in self._mounts()}
         run = Path(self.settings.run_dir)
@@ -334,6 +331,13 @@ class Installation:
                 if path.parts[0] != "supervisor" and not (path.parts[0] == "slots" and path.parts[1:2] and path.parts[1] in reserve)
             }
         )  # fmt: skip
+
+    def descriptors(self) -> dict[str, int]:
+        """How many each program has open. Without those that the agent holds for blanks in reserve (a process, two logs, a control
+        socket, a window into its network namespace, which that would keep alive)."""
+        counts = {program: len(os.listdir(f"/proc/{self.pid(program)}/fd")) for program in PROGRAMS}  # noqa: PTH208
+        counts["agent"] -= 5 * sum(self._is_blank(pids) for pids in self.slots().values())
+        return counts
 
     async def nothing_left(self, within_s: float) -> None:
         """Of any container; the programs and the reserve of blanks are there."""
@@ -358,7 +362,6 @@ class Installation:
         host = _host_of(self.settings.network)
         found = [f"link {name}" for name in self._links()] + [f"mount {line}" for line in self._mounts()]
         found += [f"cgroup {path}" for path in self.cgroups()]
-        found += [f"namespace {name}" for name in _all_namespaces() & self.namespaces]
         found += [f"address {host}"] if any(
             address.address == host for addresses in psutil.net_if_addrs().values() for address in addresses
         ) else []  # fmt: skip
@@ -389,10 +392,6 @@ def _namespace(pid: int | str) -> str:
         return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115 - not a path, a name
     except OSError:
         return ""
-
-
-def _all_namespaces() -> set[str]:
-    return {_namespace(entry) for entry in os.listdir("/proc") if entry.isdigit()}  # noqa: PTH208 - every millisecond counts
 
 
 def _routes() -> list[str]:
