@@ -123,9 +123,11 @@ class SetSysctl(Operation):
 
     path: str
     value: str
+    required: bool = True  # False: a kernel built without it needs no setting
 
     def execute(self) -> None:
-        Path(self.path).write_text(self.value)
+        if self.required or Path(self.path).exists():
+            Path(self.path).write_text(self.value)
 
 
 @dataclass(frozen=True, slots=True)

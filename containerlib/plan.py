@@ -69,6 +69,8 @@ def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LIN
     return (
         DetachMountTree(),
         SetSysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+        # Of links to come: by their link-local addresses a container would reach whatever listens on the host's [::].
+        SetSysctl("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1", required=False),
         MountTmpfs(stage, ROOT_BYTES, ROOT_INODES),
         *(
             MakeDirectory(at(name))

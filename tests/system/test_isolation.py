@@ -171,3 +171,10 @@ async def test_what_a_container_mounts_or_sees_does_not_show_on_the_host(host: H
     await host.app("blog")
     await host.wake("blog")
     assert own_mounts() == before
+
+
+async def test_no_link_local_address_leads_to_what_listens_on_all_of_the_hosts(host: Host) -> None:
+    program = "print('six', [line.split()[-1] for line in open('/proc/net/if_inet6')], flush=True); serve()"
+    await host.app("blog", *python(program))
+    await host.wake("blog")
+    await host.until_line("blog", "out six ['lo']")
