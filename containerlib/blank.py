@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from typing import NoReturn
 
@@ -38,6 +39,7 @@ def run(control: socket.socket, stage: str, etc_image: str) -> NoReturn:
             step = operation.describe()
             operation.execute()
         _rehearse()
+        _import_nothing_more()
         control.send(b"ready")
         step = "identity"
         identity, mount_fds = _receive(control)
@@ -46,6 +48,11 @@ def run(control: socket.socket, stage: str, etc_image: str) -> NoReturn:
         control.send(json.dumps({"failed": str(error), "step": step}).encode())
     finally:
         os._exit(127)
+
+
+def _import_nothing_more() -> None:
+    """Mounts are attached as root, and one may lie where Python looks for modules: a tenant's, and it would run as root."""
+    sys.meta_path.clear()
 
 
 def _rehearse() -> None:

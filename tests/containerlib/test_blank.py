@@ -61,3 +61,9 @@ def test_a_program_inherits_no_signal_that_is_ignored() -> None:
     wanted = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
     assert [number for number in wanted if ignored >> (number - 1) & 1] == []
     assert os.getpid()
+
+
+def test_nothing_is_imported_once_a_tenants_files_may_lie_where_modules_are_looked_for() -> None:
+    program = "from containerlib import blank; blank._import_nothing_more(); import antigravity"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "No module named 'antigravity'" in done.stderr
