@@ -32,7 +32,7 @@ from dispatcher.compute.readiness import (
     wait_until_listening,
 )
 from dispatcher.domain import App, Cause, Status, life_name
-from dispatcher.tasks import Tasks
+from dispatcher.tasks import Tasks, border
 
 ACK_S = 2.0  # a proxy that does not confirm a drain within this is taken at its last word
 LOG_AFTER_S = 0.02  # of its start: opening its log takes 0.5 ms, of the CPU that a program boots on as often as not
@@ -357,7 +357,8 @@ class Lives:
         if not lives:
             del self._lives[life.app.name]
         life.ended.set()
-        self._listener.life_ended(life, expected=expected)
+        with border(f"telling of the end of {life.name}"):
+            self._listener.life_ended(life, expected=expected)
         if life.handle:
             await self._runtime.destroy(life.handle)
             self._journal.write(life.record(gone=True))

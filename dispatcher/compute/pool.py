@@ -90,8 +90,9 @@ class Pool:
             while self._waiting or len(self._ready) < self.target(time.monotonic()):
                 try:
                     blank = await self._runtime.make_blank()
-                except (OSError, StartFailed, TimeoutError) as error:
-                    _log.warning("no blank could be made: %s", error or type(error).__name__)
+                except Exception as error:  # noqa: BLE001 - the border of a task without which nothing ever starts again
+                    expected = isinstance(error, OSError | StartFailed | TimeoutError)
+                    _log.warning("no blank could be made: %s", error or type(error).__name__, exc_info=not expected)
                     await asyncio.sleep(RETRY_S)
                     continue
                 self.made += 1

@@ -267,3 +267,18 @@ async def test_a_life_never_ends_after_its_lifespan_nor_long_before(lab: Lab) ->
         life = lab.lives.start(app, str(number), 1, Cause.REQUEST)
         assert 79.9 <= life.expires - life.started <= 100
     await until(lambda: all(life.status is Status.RUNNING for life in lab.lives))
+
+
+async def test_an_owner_who_fails_at_its_end_leaves_nothing_behind(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    life = await lab.run()
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of its owner's")
+
+    monkeypatch.setattr(lab.notes, "life_ended", fail)
+    container = lab.container(life)
+    container.end(0)
+    await until(lambda: container.slot not in lab.runtime.containers)
+    assert "a fault of its owner's" in caplog.text

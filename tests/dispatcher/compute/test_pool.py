@@ -84,7 +84,9 @@ async def test_a_blank_that_died_in_reserve_is_given_to_nobody(lab: Lab) -> None
     assert dead.is_closed
 
 
-@pytest.mark.parametrize("error", [OSError("no launcher listens"), StartFailed("died"), TimeoutError()])
+@pytest.mark.parametrize(
+    "error", [OSError("no launcher listens"), StartFailed("died"), TimeoutError(), ValueError("too few descriptors")]
+)
 async def test_what_cannot_be_made_is_tried_again(lab: Lab, error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     lab.runtime.failing = error
     taker = asyncio.create_task(lab.pool.take())  # noqa: TID251
