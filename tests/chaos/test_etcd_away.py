@@ -4,9 +4,9 @@ import asyncio
 import os
 import time
 
+import httpx
 import pytest
 
-from dispatcher.quickstart.control import accepts
 from tests.acceptance.load import Load
 from tests.chaos.test_kills import rows_equal_lives
 from tests.plugins.installation import wait_for
@@ -45,7 +45,7 @@ async def test_etcd_stopped_for_a_while(installation):
         await asyncio.sleep(max(0.0, until - time.monotonic()))
         handed_over = len(set(load.bodies))
         installation.start_program("etcd")
-        await wait_for(lambda: accepts(installation.settings.etcd[0]), 10.0, "etcd serves")
+        await wait_for(lambda: is_healthy(installation.settings.etcd[0]), 20.0, "etcd serves")
         await rows_equal_lives(installation, names)
 
         async def wakes():
@@ -66,3 +66,12 @@ async def test_etcd_stopped_for_a_while(installation):
         return not await installation.lives() and not any([await installation.rows(name) for name in names])
 
     await wait_for(gone, 10.0, "removed apps are gone")
+
+
+async def is_healthy(endpoint):
+    """Its port is open long before it answers."""
+    try:
+        async with httpx.AsyncClient(timeout=1.0, trust_env=False) as client:
+            return "true" in (await client.get(f"http://{endpoint}/health")).text
+    except httpx.HTTPError:
+        return False
