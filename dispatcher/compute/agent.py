@@ -352,7 +352,8 @@ class Agent:
             if life.phases:  # one that a former agent started has none
                 self.tell(life, "ready", " ".join(f"{phase}={ms:.1f}ms" for phase, ms in life.phases.items()))
                 metrics.observe_start(life.cause, life.phases)
-        self.server.publish(_live(life))
+        if life.status is not Status.STARTING:  # nobody sends a request there: why wake the proxies while it boots
+            self.server.publish(_live(life))
         self.rows.put(life.app.name, life.id, self._row(life))
         if life.status is Status.RUNNING:  # only now: who is told that the old one drains must know the new one
             for old in self.lives.of(life.app.name).values():
@@ -524,7 +525,8 @@ class Agent:
         match message:
             case Attach():
                 for life in self.lives:
-                    peer.send(_live(life))
+                    if life.status is not Status.STARTING:
+                        peer.send(_live(life))
                 peer.send(Synced(self._settings.compute))
             case Traffic(in_flight):
                 self._count(peer, in_flight)

@@ -73,7 +73,7 @@ class Enter(msgspec.Struct, frozen=True, tag="enter"):
 
 
 class Live(msgspec.Struct, frozen=True, tag="live"):
-    """A container with a life on this Compute."""
+    """A container on this Compute that runs or drains: one that starts is nobody's business yet."""
 
     app: str
     container: str
