@@ -30,6 +30,7 @@ from addons import headers
 REQUEST_HEAD_BYTES_MAX = 32 << 10
 REQUEST_FIELDS_MAX = 128
 RESPONSE_HEAD_BYTES_MAX = 128 << 10
+INTERIM_RESPONSES_MAX = 32  # 100, 102, 103 before the final one
 HEAD_S_MAX = 10.0  # from a head's first byte to its last
 IDLE_S_MAX = 75.0  # of a connection between two requests, and before the first
 BACKEND_CLOSES_S_MAX = 0.05
@@ -216,6 +217,7 @@ class Back(_Limited, Http1Client):
         super().__init__(context)
         self._closing = closing
         self._surroundings = surroundings
+        self._interim_responses = 0
 
     def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
         for command in super().mark_done(request=request, response=response):
@@ -248,12 +250,16 @@ class Back(_Limited, Http1Client):
             if lines is None:
                 return
             self.response, expected_size = read_response([bytes(line) for line in lines], self.request)
+            interim = 100 <= self.response.status_code < 200 and self.response.status_code != 101
+            self._interim_responses += interim
+            if self._interim_responses > INTERIM_RESPONSES_MAX:
+                raise ValueError("it never comes to its final response")
         except ValueError as error:
             yield commands.CloseConnection(self.conn)
             failed = ErrorCode.RESPONSE_VALIDATION_FAILED
             yield ReceiveHttp(ResponseProtocolError(self.stream_id, f"malformed response: {error}", failed))
             return
-        if 100 <= self.response.status_code < 200 and self.response.status_code != 101:
+        if interim:
             yield from self.read_headers(event)  # an interim response; the final one follows
             return
         yield ReceiveHttp(ResponseHeaders(self.stream_id, self.response, expected_size == 0))

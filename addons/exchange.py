@@ -28,7 +28,9 @@ REFUSALS_MAX = 7  # of connections to containers here, for one request
 DYING_S = 0.1  # for a Web Dispatcher; a container is left alone until its agent says that it runs
 REFUSED_PAUSE_S, REFUSED_PAUSE_S_MAX = 0.02, 0.5  # after the second refusal, doubled for each more
 LOGGED_CHARACTERS_MAX = 500  # of a path or host in the access log
-SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # idempotent: may be sent twice (RFC 9110 9.2.2)
+SAFE_METHODS = frozenset(
+    ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
+)  # idempotent: may be sent twice (RFC 9110 9.2.2)
 
 
 @dataclass(slots=True, eq=False)

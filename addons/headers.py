@@ -48,7 +48,9 @@ def end_to_end(fields: Fields) -> list[tuple[bytes, bytes]]:
     return [
         (name, value)
         for name, value in fields
-        if (lower := name.lower()) not in dropped and not lower.replace(b"_", b"-").startswith(_OURS) and lower != _HTTPOXY
+        if (lower := name.lower()) not in dropped
+        and not lower.replace(b"_", b"-").startswith(_OURS)
+        and lower != _HTTPOXY
     ]
 
 
@@ -70,7 +72,9 @@ def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
     return any(address.version == network.version and address in network for network in trusted)
 
 
-def with_forwarded(fields: list[tuple[bytes, bytes]], *, peer: str, host: bytes, trust: bool) -> list[tuple[bytes, bytes]]:
+def with_forwarded(
+    fields: list[tuple[bytes, bytes]], *, peer: str, host: bytes, trust: bool
+) -> list[tuple[bytes, bytes]]:
     """X-Forwarded-* and Forwarded for the container. What a peer that is not trusted says of itself is dropped; the spellings
     with `_` too, because CGI cannot tell them apart."""
     told: dict[bytes, list[bytes]] = {}
@@ -93,7 +97,9 @@ def with_forwarded(fields: list[tuple[bytes, bytes]], *, peer: str, host: bytes,
         (b"X-Forwarded-Host", original_host),
         (b"Forwarded", b", ".join([*told.get(b"forwarded", ()), element])),
     ]
-    kept += [(name, values[-1]) for name, values in told.items() if name in (b"x-forwarded-port", b"x-forwarded-prefix")]
+    kept += [
+        (name, values[-1]) for name, values in told.items() if name in (b"x-forwarded-port", b"x-forwarded-prefix")
+    ]
     return kept
 
 

@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 
 TRAFFIC_EVERY_S = 1.0  # between two reports of a count that stays above zero
 LOG_EVERY_S = 0.2  # lines are kept back so long, so that many go out with one write
+ACCESS_BYTES_MAX, ACCESS_FILES_MAX = 64 << 20, 4
 APPS_MAX = 500  # that metrics are kept of: those with the latest requests
 WAKE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 RESPONSE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -138,7 +139,9 @@ class Metrics(Collector):
             f"{self._prefix}_requests", "Requests by app and outcome", labels=["app", "outcome"]
         )
         seconds = CounterMetricFamily(f"{self._prefix}_app_response_seconds", "Sum of response times", labels=["app"])
-        responses = CounterMetricFamily(f"{self._prefix}_app_responses", "Responses that were passed on", labels=["app"])
+        responses = CounterMetricFamily(
+            f"{self._prefix}_app_responses", "Responses that were passed on", labels=["app"]
+        )
         in_flight = GaugeMetricFamily(f"{self._prefix}_in_flight", "Requests in flight by life", labels=["life"])
         for app, of_app in self._apps.items():
             for outcome, count in of_app.outcomes.items():
@@ -185,7 +188,8 @@ class MetricsServer:
 
 
 class AccessLog:
-    """One JSON line for each request. `reopen` after the file was moved; a file that is gone from its place is noticed too."""
+    """One JSON line for each request. Past ACCESS_BYTES_MAX the file becomes `.1` and so on, ACCESS_FILES_MAX of them. `reopen`
+    after somebody else has moved it; a file that is gone from its place is noticed too."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -209,6 +213,8 @@ class AccessLog:
                 self.reopen()
             assert self._file is not None
             os.write(self._file, ("\n".join(lines) + "\n").encode())
+            if os.fstat(self._file).st_size > ACCESS_BYTES_MAX:
+                self._rotate()
             self._complained = False
         except OSError as error:
             if not self._complained:
@@ -222,8 +228,16 @@ class AccessLog:
             return True
         return not os.path.samestat(os.fstat(file), here)
 
+    def _rotate(self) -> None:
+        for number in range(ACCESS_FILES_MAX - 1, 0, -1):
+            newer = Path(f"{self._path}.{number - 1}") if number > 1 else self._path
+            if newer.exists():
+                newer.replace(f"{self._path}.{number}")
+        self.reopen()
+
     def reopen(self) -> None:
         self.close_file()
+        self._path.parent.mkdir(mode=0o750, exist_ok=True)
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def close_file(self) -> None:

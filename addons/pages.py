@@ -25,7 +25,9 @@ _DIED = "The site stopped while it worked on this request."
 
 # What a visitor may know of each problem. The whole story is in the access log and the app's events, under the request id.
 _WORDS: dict[Code, _Words] = {
-    Code.UNKNOWN_HOST: _Words("No such site", "There is no site with this name here. Is the address spelled correctly?"),
+    Code.UNKNOWN_HOST: _Words(
+        "No such site", "There is no site with this name here. Is the address spelled correctly?"
+    ),
     Code.UNKNOWN_APP: _Words("No such site", "There is no site with this name here."),
     Code.UNKNOWN_CONTAINER: _Words("The site is moving", "The site is being moved. Please try again.", 2),
     Code.SWITCHED_OFF: _Words("Switched off", "This site is switched off.", 3600),

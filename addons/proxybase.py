@@ -235,7 +235,7 @@ class Proxy:
             clock=time.monotonic,
         )
         self.metrics = Metrics(self.role, self._gauges, self.in_flight.counts)
-        self.access_log = AccessLog(f"{self.settings.log_dir}/access-{self.role}.log")
+        self.access_log = AccessLog(f"{self.settings.log_dir}/access/{self.role}.log")
         self.register = Register(
             self.clients,
             self.holding,
@@ -395,6 +395,16 @@ def forwarded_request(request: http.Request, fields: list[tuple[bytes, bytes]], 
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
     data = request.data
     return http.Request(
-        "", 0, data.method, b"http", b"", data.path, b"HTTP/1.1", http.Headers(fields), None, None, data.timestamp_start, None
+        "",
+        0,
+        data.method,
+        b"http",
+        b"",
+        data.path,
+        b"HTTP/1.1",
+        http.Headers(fields),
+        None,
+        None,
+        data.timestamp_start,
+        None,
     )
-

@@ -1,7 +1,7 @@
 """UserProxy: host name -> app -> container -> its Compute. Holds, bounds and measures.
 
-    mitmdump -s addons/userproxy.py          the addon in mitmdump
-    fastcontainer-userproxy                  the same in a mitmproxy of only what it needs, at half the cost
+mitmdump -s addons/userproxy.py          the addon in mitmdump
+fastcontainer-userproxy                  the same in a mitmproxy of only what it needs, at half the cost
 """
 
 import asyncio

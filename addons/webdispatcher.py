@@ -1,7 +1,7 @@
 """Web Dispatcher: the door of one Compute for the UserProxies of others. Has the container started if need be, holds, forwards.
 
-    mitmdump -s addons/webdispatcher.py      the addon in mitmdump
-    fastcontainer-webdispatcher              the same in a mitmproxy of only what it needs, at half the cost
+mitmdump -s addons/webdispatcher.py      the addon in mitmdump
+fastcontainer-webdispatcher              the same in a mitmproxy of only what it needs, at half the cost
 """
 
 import importlib.util

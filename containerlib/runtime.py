@@ -11,13 +11,14 @@ Whatever blocks for milliseconds runs in one worker thread; the event loop only 
 import asyncio
 import itertools
 import json
+import logging
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ BLANK_LIMITS = Limits(cpu=1.0, pids=256)  # most will have these: then nothing i
 BLANK_TIMEOUT_S = 10.0
 WAKE_TIMEOUT_S = 10.0
 FINGERPRINT_EVERY_S = 30.0
+_log = logging.getLogger(__name__)
 
 
 class StartFailed(Exception):
@@ -344,24 +346,24 @@ class Runtime:
         """A container of a former agent; None if it has ended. `init`: its PID 1 is not the program itself."""
         if process.start_time(pid) != started:
             return None
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return None
-        try:
-            wire = await self._blocking(self.network.window, slot, pid)
-        except FileNotFoundError:
-            os.close(pidfd)
-            return None
-        if process.start_time(pid) != started:  # the number was given to another process meanwhile
-            wire.diag.close()
-            os.close(pidfd)
-            return None
-        directory = self._slot_dir(slot)
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        logs = (os.open(directory / "out", flags), os.open(directory / "err", flags))
+        directory, flags = self._slot_dir(slot), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        with ExitStack() as half_made:
+            try:
+                pidfd = os.pidfd_open(pid)
+                half_made.callback(os.close, pidfd)
+                wire = await self._blocking(self.network.window, slot, pid)
+                half_made.callback(wire.diag.close)
+                out = os.open(directory / "out", flags)
+                half_made.callback(os.close, out)
+                err = os.open(directory / "err", flags)
+                half_made.callback(os.close, err)
+            except (FileNotFoundError, ProcessLookupError):
+                return None  # it has ended, or was being torn down; sweep takes the rest
+            if process.start_time(pid) != started:  # the number was given to another process meanwhile
+                return None
+            half_made.pop_all()
         self._slots.add(slot)
-        container = Container(slot, pid, pidfd, self.tree.group(str(slot)), wire, logs, "", started)
+        container = Container(slot, pid, pidfd, self.tree.group(str(slot)), wire, (out, err), "", started)
         if not (init and self.can_spawn):
             return container
         container.program = _program_of(pid)
@@ -400,7 +402,10 @@ class Runtime:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             await self._blocking(self.network.disconnect_name, self.network.addresses.link(slot))
-            await self._remove_slot(slot)
+            try:
+                await self._remove_slot(slot)
+            except OSError as error:  # the next sweep may have more luck; an agent that cannot start helps nobody
+                _log.warning("slot %d cannot be removed: %s", slot, error)
         return left
 
     async def remove_all(self) -> None:

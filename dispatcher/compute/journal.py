@@ -4,6 +4,7 @@ It lies in the run directory, which does not outlive a reboot; containers do not
 durable as the containers themselves, and nothing waits for a disk.
 """
 
+import logging
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import msgspec
 from dispatcher.domain import App, Cause, Status
 
 COMPACT_AFTER_BYTES = 4 << 20
+_log = logging.getLogger(__name__)
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,10 +58,15 @@ class Journal:
         return list(self._lives.values())
 
     def write(self, record: Record) -> None:
-        os.write(self._fd, self._encoder.encode(record) + b"\n")
+        """A run directory without room is told, and bars nothing: a site that cannot be stopped would be worse than one that the
+        next agent does not know."""
         self._keep(record)
-        if os.fstat(self._fd).st_size > COMPACT_AFTER_BYTES + 2048 * len(self._lives):
-            self._rewrite()
+        try:
+            os.write(self._fd, self._encoder.encode(record) + b"\n")
+            if os.fstat(self._fd).st_size > COMPACT_AFTER_BYTES + 2048 * len(self._lives):
+                self._rewrite()
+        except OSError as error:
+            _log.error("journal %s: %s", self._path, error)
 
     def close(self) -> None:
         os.close(self._fd)

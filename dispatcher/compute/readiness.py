@@ -64,6 +64,7 @@ class ListenEvents:
     def __init__(self, name: str) -> None:
         self._instance = TRACEFS / "instances" / name
         self._pipe = -1
+        self._switch = -1
         self._callbacks: set[Callable[[], None]] = set()
 
     @property
@@ -77,15 +78,22 @@ class ListenEvents:
         (self._instance / "buffer_percent").write_text("0")  # else a reader is woken only when half a buffer is full
         (self._instance / "buffer_size_kb").write_text("16")
         (event / "filter").write_text(f"newstate=={_TCP_LISTEN} && protocol=={_IPPROTO_TCP}")
-        (event / "enable").write_text("1")
+        (event / "enable").write_text("1")  # takes a millisecond, the switch a few microseconds
+        self._switch = os.open(self._instance / "tracing_on", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(self._switch, b"0")
         self._pipe = os.open(self._instance / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         asyncio.get_running_loop().add_reader(self._pipe, self._read)
 
     def add(self, callback: Callable[[], None]) -> None:
+        if not self._callbacks and self.is_open:
+            os.write(self._switch, b"1")
         self._callbacks.add(callback)
 
     def discard(self, callback: Callable[[], None]) -> None:
+        """With nobody left who starts, a program that listens again and again costs this process nothing."""
         self._callbacks.discard(callback)
+        if not self._callbacks and self.is_open:
+            os.write(self._switch, b"0")
 
     def _read(self) -> None:
         with suppress(BlockingIOError):
@@ -98,6 +106,7 @@ class ListenEvents:
         if self._pipe >= 0:
             asyncio.get_running_loop().remove_reader(self._pipe)
             os.close(self._pipe)
+            os.close(self._switch)
             self._pipe = -1
         remove_instance(self._instance.name)
 

@@ -91,10 +91,7 @@ def prepare(settings: Settings, venv_bin: Path) -> Path:
     # Last words of sites and paths of requests, tokens in them included, are no business of the machine's other users.
     _directory(Path(settings.log_dir), 0o750, 0, proxy.pw_gid)
     _directory(control_socket(settings).parent, 0o700, 0, 0)
-    for role in ("userproxy", "webdispatcher"):
-        access_log = Path(settings.log_dir, f"access-{role}.log")  # in a directory where the proxies may not make files
-        access_log.touch(0o640)
-        os.chown(access_log, proxy.pw_uid, proxy.pw_gid)
+    _directory(Path(settings.log_dir, "access"), 0o750, proxy.pw_uid, proxy.pw_gid)  # where the proxies may make files
     etcd = pwd.getpwnam(ETCD_USER)
     _directory(etcd_dir(settings), 0o700, etcd.pw_uid, etcd.pw_gid)
     _write(config_path(settings), config_text(settings).encode(), 0o644, 0)

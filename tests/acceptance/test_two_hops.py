@@ -27,7 +27,7 @@ async def test_a_wake(installation):
     assert b"100.99." not in first.head
     answers = await asyncio.gather(*(installation.ask("far") for _ in range(50)))
     assert {answer.status for answer in answers} == {200} and len({answer.body for answer in answers}) == 1
-    log = Path(installation.settings.log_dir) / "access-webdispatcher.log"
+    log = Path(installation.settings.log_dir) / "access/webdispatcher.log"
 
     def logged():
         return [line for line in log.read_text().splitlines() if json.loads(line)["app"] == "far"]

@@ -81,7 +81,7 @@ class World:
 
     def log(self) -> list[dict[str, Any]]:
         self.proxy.access_log.flush()
-        path = self.path / "access-userproxy.log"
+        path = self.path / "access/userproxy.log"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 

@@ -48,10 +48,12 @@ async def test_host_arrives_byte_for_byte_and_clients_own_forwarding_headers_do_
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", id="length"),
         pytest.param(b"HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\n\r\n", id="chunked"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n", id="trailer"
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n",
+            id="trailer",
         ),
         pytest.param(
-            b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", id="interim"
+            b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            id="interim",
         ),
     ],
 )
@@ -308,3 +310,10 @@ async def test_server_timing_only_when_asked_for(world):
     assert timing.startswith("queue;dur=")
     assert ", listen;dur=" in timing
     assert "server-timing" not in (await world.ask("shop.test")).headers
+
+
+async def test_a_container_that_never_comes_to_its_final_response_is_given_up(world):
+    await world.site("blog", sites.answering(b"HTTP/1.1 100 Continue\r\n\r\n" * 5000))
+    connection = await world.connect()
+    assert (await connection.ask("blog.test")).status == 502
+    connection.close()

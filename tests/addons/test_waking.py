@@ -192,7 +192,9 @@ async def test_waiting_page_for_browsers_only(world):
     site = await world.site("blog", sites.hello(), policy=Policy(while_starting=WhileStarting.PAGE))
     site.gate.clear()
     api = asyncio.get_running_loop().create_task(world.ask("blog.test", "/api", Accept="application/json"))
-    image = asyncio.get_running_loop().create_task(world.ask("blog.test", "/x.png", Accept="image/*", Sec_Fetch_Mode="no-cors"))
+    image = asyncio.get_running_loop().create_task(
+        world.ask("blog.test", "/x.png", Accept="image/*", Sec_Fetch_Mode="no-cors")
+    )
     form = asyncio.get_running_loop().create_task(world.ask("blog.test", "/", "DELETE", **BROWSER))
     page = await world.ask("blog.test", **BROWSER)
     assert (page.status, page.headers["cache-control"], page.headers["retry-after"]) == (503, "no-store", "1")
@@ -422,13 +424,19 @@ async def test_metrics_and_log(world):
 async def test_the_log_is_begun_anew_when_it_was_moved(world):
     await world.ask("nobody.test", "/1")
     assert len(world.log()) == 1
-    (world.path / "access-userproxy.log").rename(world.path / "old")
+    (world.path / "access/userproxy.log").rename(world.path / "old")
     await world.ask("nobody.test", "/2")
     assert [line["path"] for line in world.log()] == ["/2"]
 
 
 def test_list_of_bots():
-    for agent in ("Googlebot/2.1", "curl-healthcheck", "UptimeRobot/2.0", "kube-probe/1.29", "Slackbot-LinkExpanding 1.0"):
+    for agent in (
+        "Googlebot/2.1",
+        "curl-healthcheck",
+        "UptimeRobot/2.0",
+        "kube-probe/1.29",
+        "Slackbot-LinkExpanding 1.0",
+    ):
         assert routing.is_bot(agent)
     for agent in ("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0", "curl/8.5", "python-requests/2", "okhttp/4", ""):
         assert not routing.is_bot(agent)

@@ -105,4 +105,4 @@ async def test_the_log_carries_the_userproxys_request_id(world):
     await world.site("blog", sites.hello())
     await world.ask_routed(id="abc")
     world.proxy.access_log.flush()
-    assert '"id":"abc"' in (world.path / "access-webdispatcher.log").read_text()
+    assert '"id":"abc"' in (world.path / "access/webdispatcher.log").read_text()

@@ -79,7 +79,7 @@ async def service_edit(installation, name, **changes):
 
 
 def logged(installation, life):
-    return f'"life":"{life}"' in (Path(installation.settings.log_dir) / "access-userproxy.log").read_text()
+    return f'"life":"{life}"' in (Path(installation.settings.log_dir) / "access/userproxy.log").read_text()
 
 
 async def test_a_stopped_proxy_does_not_hold_up_a_drain(installation):

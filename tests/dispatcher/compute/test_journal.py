@@ -1,5 +1,6 @@
 """What a new agent finds of the one before it, however that one ended."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -102,3 +103,15 @@ def test_a_record_written_by_an_older_agent_is_understood(path: Path) -> None:
     del fields["etc_image"]
     path.write_bytes(msgspec.json.encode(fields | {"new_field": 1}) + b"\n")
     assert reopened(path) == [msgspec.structs.replace(record(1), etc_image="")]
+
+
+def test_without_room_a_life_goes_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(path)
+    journal.open()
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, journal._fd)
+    os.close(full)
+    journal.write(record())
+    journal.close()
+    assert "No space left" in caplog.text
+    assert reopened(path) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import socket
 import statistics
 import threading
@@ -163,6 +164,34 @@ async def test_by_the_kernels_event_it_is_noticed_within_2_ms_whatever_the_boot_
     assert not (readiness.TRACEFS / "instances" / f"fctest-{os.getpid()}").exists()
 
 
+def readable(events: ListenEvents) -> bool:
+    return bool(select.select([events._pipe], [], [], 0.05)[0])
+
+
+@pytest.mark.system
+async def test_a_program_that_listens_again_and_again_is_heard_only_while_somebody_starts() -> None:
+    mounted = readiness.mount_tracefs()
+    events = ListenEvents(f"fctest-{os.getpid()}")
+    events.open()
+    heard = asyncio.Event()
+
+    def listen() -> None:
+        socket.create_server(("127.0.0.1", 0)).close()
+
+    listen()
+    assert not readable(events)
+    events.add(heard.set)
+    listen()
+    async with asyncio.timeout(2):
+        await heard.wait()
+    events.discard(heard.set)
+    listen()
+    assert not readable(events)
+    events.close()
+    if mounted:
+        readiness.unmount_tracefs()
+
+
 @pytest.mark.system
 async def test_what_a_predecessor_left_in_tracefs_is_taken_over_and_removed() -> None:
     mounted = readiness.mount_tracefs()
@@ -170,7 +199,8 @@ async def test_what_a_predecessor_left_in_tracefs_is_taken_over_and_removed() ->
     killed = ListenEvents(name)
     killed.open()
     asyncio.get_running_loop().remove_reader(killed._pipe)
-    os.close(killed._pipe)  # as its death does
+    for fd in (killed._pipe, killed._switch):  # as its death does
+        os.close(fd)
     again = ListenEvents(name)
     again.open()
     again.close()
