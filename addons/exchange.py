@@ -28,9 +28,8 @@ REFUSALS_MAX = 7  # of connections to containers here, for one request
 DYING_S = 0.1  # for a Web Dispatcher; a container is left alone until its agent says that it runs
 REFUSED_PAUSE_S, REFUSED_PAUSE_S_MAX = 0.02, 0.5  # after the second refusal, doubled for each more
 LOGGED_CHARACTERS_MAX = 500  # of a path or host in the access log
-SAFE_METHODS = frozenset(
-    ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
-)  # idempotent: may be sent twice (RFC 9110 9.2.2)
+# Idempotent: may be sent twice (RFC 9110 9.2.2).
+REPEATABLE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +89,7 @@ class Exchange:
         if self.body_begun or self.failure == "malformed" or self.backend is None:
             return None
         if self.failure == "died":
-            repeatable = not self.deaths and self.method in SAFE_METHODS
+            repeatable = not self.deaths and self.method in REPEATABLE_METHODS
             self.deaths += 1
             # A killed process loses its connections a moment before its listening socket, which would take this one along.
             pause_s = DYING_S if self.backend.remote else 0.0

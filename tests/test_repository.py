@@ -19,6 +19,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Sources without a test file of their own name, and why.
 TESTED_ELSEWHERE: dict[str, str] = {
     "dispatcher/quickstart/main.py": "tests/system/test_quickstart.py",
+    # What only shows through real sockets is tested by what it does.
+    "addons/connections.py": "tests/addons/test_refusing.py",
+    "addons/exchange.py": "tests/addons/test_waking.py",
+    "addons/lean.py": "tests/addons/test_scripts.py",
+    "addons/proxybase.py": "tests/addons/test_waking.py",
+    "addons/streams.py": "tests/addons/test_passing.py",
 }
 
 

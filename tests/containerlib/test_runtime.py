@@ -163,14 +163,18 @@ async def test_a_container_is_adopted_by_what_names_its_process_for_good(lab: La
         adopted.close()
 
 
+def descriptors() -> set[Path]:
+    return set(Path("/proc/self/fd").iterdir())
+
+
 @pytest.mark.system
 @pytest.mark.parametrize("lab", ["real"], indirect=True)
 async def test_a_container_that_was_half_torn_down_is_not_adopted_and_leaves_no_descriptor(lab: Lab) -> None:
     container = await lab.wake()
     (lab.runtime.config.run_dir / "slots" / str(container.slot) / "err").unlink()
-    before = set(Path("/proc/self/fd").iterdir())
+    before = descriptors()
     assert await lab.runtime.adopt(container.slot, container.pid, container.start_time, init=True) is None
-    assert set(Path("/proc/self/fd").iterdir()) == before
+    assert descriptors() == before
 
 
 async def test_a_blank_that_died_in_reserve_cannot_be_woken(lab: Lab) -> None:
