@@ -4,6 +4,7 @@ Each wrapper raises OSError with the call and its main argument in `filename`, s
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -42,6 +43,9 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 _NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
 _NR_MOUNT_SETATTR = 442
+# Older than that table, so one number for each architecture.
+_NR_KEYCTL = {"x86_64": 250, "aarch64": 219}
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 _F_SETPIPE_SZ = 1031
 
@@ -51,8 +55,8 @@ _libc.syscall.restype = ctypes.c_long
 
 def _check(result: int, call: str, argument: object = "") -> int:
     if result < 0:
-        errno = ctypes.get_errno()
-        raise OSError(errno, os.strerror(errno), f"{call} {argument}".rstrip())
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), f"{call} {argument}".rstrip())
     return result
 
 
@@ -97,6 +101,14 @@ def mount_setattr(mount_fd: int, attributes: int, *, recursive: bool = True) -> 
 def prctl(option: int, argument: int = 0) -> int:
     zero = ctypes.c_ulong(0)
     return _check(_libc.prctl(option, ctypes.c_ulong(argument), zero, zero, zero), "prctl", option)
+
+
+def join_session_keyring() -> None:
+    """A fresh, anonymous one. Raises OSError (ENOSYS) where the kernel has no keyrings, or its number is not known here."""
+    number = _NR_KEYCTL.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), "keyctl")
+    _check(_libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None), "keyctl", "JOIN_SESSION_KEYRING")
 
 
 def last_capability() -> int:

@@ -3,6 +3,7 @@
 plan.py puts them in order, blank.py executes them; nothing here decides. Standard library only.
 """
 
+import errno
 import os
 import resource
 import socket
@@ -196,6 +197,18 @@ class GiveAway(Operation):
 class ForbidCoreDumps(Operation):
     def execute(self) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveSessionKeyring(Operation):
+    """Keys of whoever started the launcher are no business of its containers."""
+
+    def execute(self) -> None:
+        try:
+            kernel.join_session_keyring()
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
 
 
 @dataclass(frozen=True, slots=True)

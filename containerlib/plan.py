@@ -16,6 +16,7 @@ from containerlib.operations import (
     ForbidCoreDumps,
     ForbidNewPrivileges,
     GiveAway,
+    LeaveSessionKeyring,
     MakeDevice,
     MakeDirectory,
     MakeSymlink,
@@ -68,6 +69,7 @@ def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LIN
 
     return (
         DetachMountTree(),
+        LeaveSessionKeyring(),
         SetSysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
         # Of links to come: by their link-local addresses a container would reach whatever listens on the host's [::].
         SetSysctl("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1", required=False),
