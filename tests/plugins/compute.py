@@ -151,6 +151,8 @@ class Proxy:
             case Gone():
                 self.live.pop((message.app, message.container), None)
             case Answer() | Refused() | Done() | Door():
+                if isinstance(message, Answer):
+                    self.live[message.live.app, message.live.container] = message.live
                 if answer := self._answers.pop(message.id, None):
                     answer.set_result(message)
 

@@ -96,17 +96,17 @@ def another_machine(host: Host) -> Iterator[int]:
         assert process.stdout is not None
         process.stdout.readline()
         ip("link", "add", "fctest0", "type", "veth", "peer", "name", "eth0", "netns", str(process.pid))
-        ip("addr", "add", "192.0.2.1/24", "dev", "fctest0")
+        ip("addr", "add", "198.51.100.1/24", "dev", "fctest0")
         ip("link", "set", "fctest0", "up")
         forward("fctest0")
         inside = ("nsenter", "--target", str(process.pid), "--net", "ip")
-        for words in ("addr add 192.0.2.9/24 dev eth0", "link set eth0 up", "route add default via 192.0.2.1"):
+        for words in ("addr add 198.51.100.9/24 dev eth0", "link set eth0 up", "route add default via 198.51.100.1"):
             subprocess.run([*inside, *words.split()], check=True)
         try:
             yield process.pid
         finally:
-            process.kill()
             ip("link", "del", "fctest0")
+            process.kill()
 
 
 def forward(link: str) -> None:
