@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from dispatcher.domain import Status
 from tests.acceptance.load import Load
 from tests.plugins.installation import PROGRAMS, wait_for
 
@@ -27,6 +28,7 @@ async def sites(installation):
     await installation.wake("one")
     await installation.wake("two")
     yield names
+    await installation.lives()  # an agent that was killed is back
     for name in names:
         await asyncio.to_thread(installation.cli, "stop", name)
     await installation.nothing_left(within_s=10.0)
@@ -88,7 +90,7 @@ async def test_a_wake_in_progress_is_still_answered(installation, sites, program
     asked = asyncio.get_running_loop().create_task(installation.ask("slow"), name="slow")
 
     async def starting():
-        return await installation.lives("slow")
+        return [row for row in (await installation.rows("slow")).values() if row.status is Status.STARTING]
 
     await wait_for(starting, 3.0)
     killed = installation.kill(program)
