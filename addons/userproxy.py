@@ -118,3 +118,6 @@ def main() -> None:
 
 
 addons = [UserProxy()] if __name__.startswith("__mitmproxy_script__") else []
+
+if __name__ == "__main__":
+    main()

@@ -97,3 +97,6 @@ def main() -> None:
 
 
 addons = [WebDispatcher()] if __name__.startswith("__mitmproxy_script__") else []
+
+if __name__ == "__main__":
+    main()

@@ -30,6 +30,7 @@ BIN = Path(sys.executable).parent
 COMMANDS = {
     "mitmdump": lambda role: [str(BIN / "mitmdump"), "-s", f"addons/{role}.py"],
     "lean": lambda role: [str(BIN / f"fastcontainer-{role}")],
+    "verb": lambda role: [str(BIN / "fastcontainer"), role],
 }
 
 
