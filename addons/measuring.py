@@ -197,6 +197,10 @@ class AccessLog:
         self._timer: asyncio.TimerHandle | None = None
         self._file: int | None = None
         self._complained = False
+        try:
+            self.reopen()
+        except OSError as error:
+            _log.warning("access log: %s", error)
 
     def write(self, fields: Mapping[str, Any]) -> None:
         self._lines.append(json.dumps(fields, ensure_ascii=True, separators=(",", ":")))

@@ -32,6 +32,7 @@ class Pool:
         self._urgent = asyncio.Event()
         self._tasks = tasks
         self.made = 0
+        self._complaint = ""
 
     @property
     def ready(self) -> int:
@@ -91,13 +92,21 @@ class Pool:
                 try:
                     blank = await self._runtime.make_blank()
                 except Exception as error:  # noqa: BLE001 - the border of a task without which nothing ever starts again
-                    expected = isinstance(error, OSError | StartFailed | TimeoutError)
-                    _log.warning("no blank could be made: %s", error or type(error).__name__, exc_info=not expected)
+                    self._complain(error)
                     await asyncio.sleep(RETRY_S)
                     continue
                 self.made += 1
+                self._complaint = ""
                 self._hand_over(blank)
                 await self.discard_stale(blank.etc_image)
+
+    def _complain(self, error: Exception) -> None:
+        """Once for each reason, however often it is met."""
+        complaint = str(error) or type(error).__name__
+        if complaint != self._complaint:
+            expected = isinstance(error, OSError | StartFailed | TimeoutError)
+            _log.warning("no blank can be made: %s", complaint, exc_info=None if expected else error)
+        self._complaint = complaint
 
     async def _let_starts_pass(self) -> None:
         """Making a blank keeps a processor and this interpreter busy for some 10 ms, in which the start that took one would take

@@ -38,8 +38,8 @@ async def test_wake_hand_over_and_sleep_while_etcd_is_down(own_etcd_host: tuple[
     await host.until_rows("stays", lambda rows: rows["1"].local_address == stays.address)
     await host.until_rows("old", lambda rows: list(rows)[-1] >= "2" and "1" not in rows)
     async with asyncio.timeout(10):
-        kinds = [""]
-        while kinds[-1] != "stopped" or len(kinds) < 8:
+        kinds: list[str] = []
+        while len(kinds) < 8 or kinds[-1] != "stopped":
             kinds = [event.kind for event in await host.events("asleep")]
     assert kinds == ["started", "ready", "draining", "stopped"] * 2
 
