@@ -166,12 +166,14 @@ class FakeRuntime:
         self.containers: dict[int, FakeContainer] = {}  # that exist, by slot
         self.woken: list[FakeContainer] = []
         self.failing: BaseException | None = None  # makes blanks fail
+        self.refused = 0  # blanks that did
         self.refusing: BaseException | None = None  # makes waking fail
         self.image = "etc-1"
         self._last_slot = 1
 
     async def make_blank(self) -> FakeContainer:
         if self.failing:
+            self.refused += 1
             raise self.failing
         self._last_slot += 1
         container = FakeContainer(self._last_slot, self.image)
