@@ -100,6 +100,10 @@ class CMCache:
         """Valid or not: an app whose spec breaks a rule is not gone."""
         return app in self._rows.specs or keys.spec_key(app) in self._rows.refused
 
+    def is_refused(self, key: str) -> bool:
+        """A bad value stands there. What was good before is in force, if this copy was there to see it."""
+        return key in self._rows.refused
+
     def app_for(self, host: str) -> str | None:
         """The exact domain's app, else that of the nearest wildcard above. `host` as domain.check_domain wants it."""
         domains = self._rows.domains

@@ -224,6 +224,7 @@ class Agent:
 
     def _apply(self, app: App, life: Life) -> None:
         """A changed configuration to a life that runs."""
+        app = self._with_last_good(app, life)
         if life.draining or app == life.app:
             return
         if app.switch is Switch.OFF:
@@ -233,6 +234,14 @@ class Agent:
                 self._replace(life, "its definition was changed")
         else:
             self._resize(app, life)
+
+    def _with_last_good(self, app: App, life: Life) -> App:
+        """An agent that starts while a bad word stands in the CMDB never saw the good one; the life still has it."""
+        kept: dict[str, float | int | None] = {}
+        for field, attribute in ((keys.Field.CPU, "cpu"), (keys.Field.MEMORY, "memory_bytes")):
+            if getattr(app, attribute) is None and self._cache.is_refused(keys.word_key(app.name, field)):
+                kept[attribute] = getattr(life.app, attribute)
+        return msgspec.structs.replace(app, **kept) if kept else app
 
     def _resize(self, app: App, life: Life) -> None:
         before = life.app

@@ -684,6 +684,18 @@ async def test_the_next_agent_has_adopted_everything_before_it_answers(compute: 
     assert len(compute.runtime.woken) == 1
 
 
+async def test_a_bad_word_costs_what_was_adopted_none_of_its_limits(compute: "Compute") -> None:
+    await compute.app(words={"cpu": "60%"})
+    await compute.wake()
+    await compute.word("cpu", "lots")
+    await compute.stop()
+    await compute.start()
+    await compute.word("memory", "64M")  # the next good one shows that the bad one was met
+    await until(lambda: compute.life().app.memory_bytes == 64 << 20)
+    assert compute.life().app.cpu == 0.6
+    assert compute.container().group.limits.cpu == 0.6
+
+
 async def test_the_next_agent_follows_what_it_adopted_to_its_end(compute: "Compute") -> None:
     await compute.app(policy=Policy(idle_s=0.2))
     await compute.wake()
