@@ -163,6 +163,21 @@ async def test_a_container_is_adopted_by_what_names_its_process_for_good(lab: La
         adopted.close()
 
 
+@pytest.mark.system
+@pytest.mark.parametrize("lab", ["real"], indirect=True)
+async def test_on_a_kernel_that_keeps_no_exit_status_the_init_starts_the_program(lab: Lab) -> None:
+    lab.runtime.can_spawn = False
+    container = await lab.wake()
+    assert container.program is None
+    await until(lambda: container.wire.diag.listening())
+    container.ask_to_stop(init=True)
+    await lab.ended(container)
+    assert await lab.runtime.exit_status(container) == (128 + signal.SIGTERM) << 8
+    failed = await lab.wake("sh", "-c", "exit 7")
+    await lab.ended(failed)
+    assert await lab.runtime.exit_status(failed) == 7 << 8
+
+
 def descriptors() -> set[Path]:
     return set(Path("/proc/self/fd").iterdir())
 
