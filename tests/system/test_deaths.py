@@ -51,6 +51,7 @@ async def test_an_adopted_container_still_goes_to_sleep(host: Host) -> None:
 async def test_a_container_that_died_meanwhile_is_noticed_and_cleared_away(host: Host) -> None:
     await host.app("blog")
     await host.wake("blog")
+    await host.until_rows("blog", lambda rows: rows["1"].status is Status.RUNNING)
     (init, *_) = await host.processes("blog")
     await host.detach()
     host.kill_agent()
