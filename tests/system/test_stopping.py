@@ -34,7 +34,7 @@ async def test_a_stop_takes_at_most_200_ms(host: Host, command: tuple[str, ...],
     done = await proxy.stop("blog")
     took_s = time.monotonic() - began
     assert done.lives == ("blog/1.1",)
-    assert {_state(pid) for pid in pids} == {"gone"}
+    await until(lambda: {_state(pid) for pid in pids} == {"gone"})  # the launcher reaps PID 1 a moment after its end
     assert took_s <= 0.25  # 200 ms, and this machine's noise
 
 
@@ -107,7 +107,7 @@ async def test_nothing_is_left_of_a_container_that_stopped(host: Host) -> None:
     live = (await host.proxy()).live["blog", "1"]
     assert _traces(host, live) == [True, True]
     await (await host.proxy()).stop("blog", now=True)
-    assert {_state(pid) for pid in pids} == {"gone"}
+    await until(lambda: {_state(pid) for pid in pids} == {"gone"})
     await until(lambda: _traces(host, live) == [False, False])
 
 
