@@ -19,8 +19,9 @@ import time
 from typing import NoReturn
 
 from containerlib.identity import Identity
-from containerlib.operations import Operation, WriteFile
+from containerlib.operations import LoadFilter, Operation, WriteFile
 from containerlib.plan import PAUSE, argv, blank_plan, environment, identity_plan
+from containerlib.userns import UserNamespace, make_user_namespace
 
 NAMESPACES = os.CLONE_NEWNS | os.CLONE_NEWUTS | os.CLONE_NEWIPC | os.CLONE_NEWNET
 MESSAGE_BYTES_MAX = 200_000
@@ -29,8 +30,9 @@ LOG_FDS = (1, 2)
 HEAD_START_S = 0.05  # of the program before its init: both begin on one CPU, and the exec of this process takes a while
 
 
-def run(control: socket.socket, stage: str, etc_image: str) -> NoReturn:
-    """Never returns, whatever happens: above this frame lies the launcher's loop."""
+def run(control: socket.socket, stage: str, etc_image: str, filters: tuple[bytes, bytes], *, mapped: bool) -> NoReturn:
+    """Never returns, whatever happens: above this frame lies the launcher's loop. `filters`: of system calls, in reserve and from
+    then on. `mapped`: in a user namespace of its own."""
     step = "unshare"
     try:
         os.unshare(NAMESPACES)
@@ -38,12 +40,16 @@ def run(control: socket.socket, stage: str, etc_image: str) -> NoReturn:
         for operation in blank_plan(stage, etc_image, links):
             step = operation.describe()
             operation.execute()
+        step = "user namespace"
+        namespace = make_user_namespace() if mapped else None
         _rehearse()
         _import_nothing_more()
+        step = "filter"
+        LoadFilter(filters[0]).execute()
         control.send(b"ready")
         step = "identity"
         identity, mount_fds = _receive(control)
-        _become(control, identity, mount_fds)
+        _become(control, identity, identity_plan(identity, mount_fds, LOG_FDS, namespace, filters[1]))
     except Exception as error:  # noqa: BLE001 - the border of a process: whatever it was is told to the agent
         control.send(json.dumps({"failed": str(error), "step": step}).encode())
     finally:
@@ -59,7 +65,7 @@ def _rehearse() -> None:
     """Runs the code that will run when somebody waits: its first run copies the pages that it shares with the launcher."""
     somebody = Identity("x", 1, ("sh",), env={"x": "x"}, mounts=("/x",), address="x")
     identity = Identity.from_bytes(somebody.to_bytes())
-    for operation in identity_plan(identity, (0,), LOG_FDS):
+    for operation in identity_plan(identity, (0,), LOG_FDS, UserNamespace(0, 0, 0), b""):
         if isinstance(operation, WriteFile):  # what is written is written anew
             operation.execute()
     argv(identity, _find("sh", environment(identity)["PATH"]))
@@ -76,8 +82,8 @@ def _receive(control: socket.socket) -> tuple[Identity, tuple[int, ...]]:
     return Identity.from_bytes(message), tuple(descriptors)
 
 
-def _become(control: socket.socket, identity: Identity, mount_fds: tuple[int, ...]) -> NoReturn:
-    _execute(identity_plan(identity, mount_fds, LOG_FDS))
+def _become(control: socket.socket, identity: Identity, plan: tuple[Operation, ...]) -> NoReturn:
+    _execute(plan)
     env = environment(identity)
     program = _find(identity.command[0], env["PATH"])
     if identity.init and identity.spawn:

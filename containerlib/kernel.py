@@ -33,11 +33,18 @@ AT_RECURSIVE = 0x8000
 
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
+PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+# linux/seccomp.h
+_SECCOMP_MODE_FILTER = 2
+
+# linux/capability.h
+_CAPABILITY_VERSION_3 = 0x20080522
 
 # The generic syscall table: the same numbers on every architecture since Linux 5.1.
 _NR_OPEN_TREE = 428
@@ -103,12 +110,26 @@ def prctl(option: int, argument: int = 0) -> int:
     return _check(_libc.prctl(option, ctypes.c_ulong(argument), zero, zero, zero), "prctl", option)
 
 
+def set_seccomp_filter(program: bytes) -> None:
+    """Of this process, for good; needs PR_SET_NO_NEW_PRIVS or CAP_SYS_ADMIN. `program`: an array of struct sock_filter."""
+    code = ctypes.create_string_buffer(program, len(program))
+    fprog = struct.pack("=Hxxxxxx Q", len(program) // 8, ctypes.addressof(code))
+    _check(_libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), fprog), "prctl", "PR_SET_SECCOMP")
+
+
 def join_session_keyring() -> None:
     """A fresh, anonymous one. Raises OSError (ENOSYS) where the kernel has no keyrings, or its number is not known here."""
     number = _NR_KEYCTL.get(os.uname().machine)
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), "keyctl")
     _check(_libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None), "keyctl", "JOIN_SESSION_KEYRING")
+
+
+def capset(permitted: int) -> None:
+    """Permitted and effective capabilities of this thread, as a mask; nothing inheritable."""
+    low, high = permitted & 0xFFFFFFFF, permitted >> 32
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    _check(_libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)), "capset", f"{permitted:#x}")
 
 
 def last_capability() -> int:

@@ -6,7 +6,7 @@ It knows nothing about sites: the agent asks for a blank, gets one end of its so
 So containers are forked from a small process without threads, and the agent may die, or be replaced, at any time.
 
 Messages are JSON datagrams on a SOCK_SEQPACKET socket that root alone may open; one agent at a time, the newest wins.
-    -> {"blank": SLOT, "etc": IMAGE}  + descriptors: stdout, stderr
+    -> {"blank": SLOT, "etc": IMAGE, "mapped": BOOL}  + descriptors: stdout, stderr, the filters of system calls (see seccomp.py)
     <- {"blank": SLOT, "pid": PID}    + descriptors: the blank's socket, its pidfd
     <- {"exited": PID, "status": WAIT_STATUS}   (kept for the next agent while there is none)
 """
@@ -26,6 +26,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) 
 
 from containerlib import blank
 
+DESCRIPTORS = 4  # with each request
+FILTER_BYTES_MAX = 4096 * 8  # the kernel takes no more than 4,096 instructions
 EXITS_KEPT = 10_000  # while no agent listens; older ones are forgotten, and their agent reads the death from the pidfd
 
 
@@ -66,27 +68,27 @@ class Launcher:
     def serve(self) -> None:
         assert self.agent is not None
         try:
-            message, descriptors, _, _ = socket.recv_fds(self.agent, 65536, 2)
+            message, descriptors, _, _ = socket.recv_fds(self.agent, 65536, DESCRIPTORS)
         except ConnectionError:
             message, descriptors = b"", []
         if not message:
             self.drop_agent()
             return
         request = json.loads(message)
-        self.make_blank(request["blank"], request["etc"], descriptors)
+        self.make_blank(request["blank"], descriptors, request["etc"], mapped=request["mapped"])
 
-    def make_blank(self, slot: int, etc_image: str, logs: list[int]) -> None:
+    def make_blank(self, slot: int, descriptors: list[int], etc_image: str, *, mapped: bool) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Children of this process are born into a new pid namespace until setns undoes it; unshare twice would nest them.
         os.unshare(os.CLONE_NEWPID)
         try:
             pid = os.fork()
             if pid == 0:
-                self.become_blank(theirs, logs, etc_image)
+                self.become_blank(theirs, descriptors, etc_image, mapped=mapped)
         finally:
             os.setns(self.own_pid_namespace, os.CLONE_NEWPID)
         theirs.close()
-        for fd in logs:
+        for fd in descriptors:
             os.close(fd)
         pidfd = os.pidfd_open(pid)
         assert self.agent is not None
@@ -98,18 +100,20 @@ class Launcher:
         os.close(pidfd)
         ours.close()
 
-    def become_blank(self, control: socket.socket, logs: list[int], etc_image: str) -> NoReturn:
+    def become_blank(self, control: socket.socket, descriptors: list[int], etc_image: str, *, mapped: bool) -> NoReturn:
         try:
             blank.reset_signals()
             signal.set_wakeup_fd(-1)
             os.setsid()
             null = os.open("/dev/null", os.O_RDWR)
-            for fd, source in ((0, null), (1, logs[0]), (2, logs[1])):
+            out, err, *filters = descriptors
+            first, last = (os.pread(fd, FILTER_BYTES_MAX, 0) for fd in filters)
+            for fd, source in ((0, null), (1, out), (2, err)):
                 os.dup2(source, fd)
             kept = control.fileno()
             os.closerange(3, kept)
             os.closerange(kept + 1, 1 << 20)
-            blank.run(control, self.stage, etc_image)
+            blank.run(control, self.stage, etc_image, (first, last), mapped=mapped)
         finally:
             os._exit(126)
 

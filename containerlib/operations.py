@@ -221,8 +221,16 @@ class EmptyBoundingSet(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class EnterCgroupNamespace(Operation):
+    """The group that this process is in becomes the root of what it sees."""
+
+    def execute(self) -> None:
+        os.unshare(os.CLONE_NEWCGROUP)
+
+
+@dataclass(frozen=True, slots=True)
 class BecomeUser(Operation):
-    """The kernel clears the permitted and effective capabilities when all user ids leave zero."""
+    """For good, and without any capability: outside of a user namespace's own root the kernel clears none by itself until exec."""
 
     uid: int
 
@@ -230,12 +238,26 @@ class BecomeUser(Operation):
         os.setgroups([])
         os.setresgid(self.uid, self.uid, self.uid)
         os.setresuid(self.uid, self.uid, self.uid)
+        kernel.capset(0)
 
 
 @dataclass(frozen=True, slots=True)
 class ForbidNewPrivileges(Operation):
     def execute(self) -> None:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFilter(Operation):
+    """Of system calls; seccomp.py says which."""
+
+    program: bytes
+
+    def describe(self) -> str:
+        return f"LoadFilter({len(self.program) // 8} instructions)"
+
+    def execute(self) -> None:
+        kernel.set_seccomp_filter(self.program)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ waits; `identity_plan` is the rest, and the shorter it is the faster a site wake
 """
 
 from containerlib.identity import Identity
+from containerlib.idmap import APP_USER
 from containerlib.operations import (
     AttachMount,
     BecomeUser,
@@ -12,11 +13,13 @@ from containerlib.operations import (
     ChangeDirectory,
     DetachMountTree,
     EmptyBoundingSet,
+    EnterCgroupNamespace,
     EnterRoot,
     ForbidCoreDumps,
     ForbidNewPrivileges,
     GiveAway,
     LeaveSessionKeyring,
+    LoadFilter,
     MakeDevice,
     MakeDirectory,
     MakeSymlink,
@@ -29,6 +32,7 @@ from containerlib.operations import (
     SetSysctl,
     WriteFile,
 )
+from containerlib.userns import EnterUserNamespace, UserNamespace
 
 ROOT_BYTES = 256 << 20  # of /tmp, /run and /var together; what is used counts as the app's memory
 ROOT_INODES = 100_000
@@ -101,9 +105,14 @@ def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LIN
     )
 
 
-def generated_files(identity: Identity) -> dict[str, str]:
+def user(identity: Identity, *, mapped: bool) -> int:
+    """The app's own, as it sees itself."""
+    return APP_USER if mapped else identity.uid
+
+
+def generated_files(identity: Identity, *, mapped: bool) -> dict[str, str]:
     """Name -> text of the files of /etc that differ from app to app."""
-    name, uid = identity.hostname, identity.uid
+    name, uid = identity.hostname, user(identity, mapped=mapped)
     return {
         "passwd": f"root:x:0:0:root:/root:/usr/sbin/nologin\n"
         f"app:x:{uid}:{uid}:{name}:/tmp:/bin/sh\n"
@@ -114,14 +123,26 @@ def generated_files(identity: Identity) -> dict[str, str]:
     }
 
 
-def identity_plan(identity: Identity, mount_fds: tuple[int, ...], log_fds: tuple[int, ...]) -> tuple[Operation, ...]:
+def identity_plan(
+    identity: Identity,
+    mount_fds: tuple[int, ...],
+    log_fds: tuple[int, ...],
+    namespace: UserNamespace | None,
+    last_filter: bytes,
+) -> tuple[Operation, ...]:
+    """`namespace`: None where the kernel has no user namespaces for us."""
+    mapped = namespace is not None
     return (
         SetHostname(identity.hostname),
-        *(WriteFile(f"{GENERATED}/{name}", text) for name, text in generated_files(identity).items()),
+        *(WriteFile(f"{GENERATED}/{name}", text) for name, text in generated_files(identity, mapped=mapped).items()),
         *(AttachMount(fd, target) for fd, target in zip(mount_fds, identity.mounts, strict=True)),
         GiveAway(log_fds, identity.uid),
-        BecomeUser(identity.uid),
+        EnterCgroupNamespace(),
+        # Whoever enters a user namespace has every capability over it, in the bounding set too.
+        *((EnterUserNamespace(namespace, identity.uid), EmptyBoundingSet()) if namespace else ()),
+        BecomeUser(user(identity, mapped=mapped)),
         ChangeDirectory(identity.workdir),
+        LoadFilter(last_filter),
     )
 
 

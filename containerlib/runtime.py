@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from containerlib import cgroups, kernel, process
+from containerlib import cgroups, kernel, process, seccomp, userns
 from containerlib.blank import MESSAGE_BYTES_MAX
 from containerlib.bootstrap import usr
 from containerlib.cgroups import Group, Limits
@@ -126,6 +126,8 @@ class Runtime:
     tree: cgroups.Tree = field(init=False)
     network: Network = field(init=False)
     can_spawn: bool = field(default=False, init=False)
+    maps_users: bool = field(default=False, init=False)
+    _filters: list[int] = field(default_factory=list, init=False)
     _worker: ThreadPoolExecutor = field(init=False)
     _launcher: socket.socket | None = field(default=None, init=False)
     _replies: dict[int, asyncio.Future[tuple[int, list[int]]]] = field(default_factory=dict, init=False)
@@ -138,6 +140,8 @@ class Runtime:
         """Raises OSError that says what this host lacks."""
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runtime")
         self.can_spawn = process.exit_status_is_kept()
+        self.maps_users = _maps_users()
+        self._filters = [seccomp.memory_file(program) for program in seccomp.compile_filters()]
         self.tree = cgroups.find(self.config.cgroup)
         self.network = await self._blocking(Network, Addresses.parse(self.config.network))
         await self._blocking(self.network.set_up)
@@ -147,6 +151,8 @@ class Runtime:
 
     async def close(self) -> None:
         self._drop_launcher()
+        for fd in self._filters:
+            os.close(fd)
         await self._blocking(self.network.close)
         self._worker.shutdown()
 
@@ -251,7 +257,8 @@ class Runtime:
         reply: asyncio.Future[tuple[int, list[int]]] = asyncio.get_running_loop().create_future()
         self._replies[slot] = reply
         try:
-            socket.send_fds(self._launcher, [json.dumps({"blank": slot, "etc": str(etc_image)}).encode()], list(logs))
+            request = json.dumps({"blank": slot, "etc": str(etc_image), "mapped": self.maps_users}).encode()
+            socket.send_fds(self._launcher, [request], [*logs, *self._filters])
             async with asyncio.timeout(BLANK_TIMEOUT_S):
                 return await reply
         finally:
@@ -424,6 +431,15 @@ class Runtime:
 
     async def _blocking[T](self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
+
+
+def _maps_users() -> bool:
+    try:
+        userns.make_user_namespace().close()
+    except OSError as error:
+        _log.warning("no user namespaces, containers keep to plain user ids: %s", error)
+        return False
+    return True
 
 
 def _open_mount(bind: BindMount) -> int:

@@ -22,7 +22,7 @@ from bench.results import Report, Result, machine, measured, percentile
 
 PAGE = b"<!doctype html><title>bench</title><p>It was asleep.\n"
 ROUNDS, ROUNDS_QUICK, ROUNDS_DROPPED = 100, 20, 2  # the first ones fill caches of all
-OURS = "all namespaces but user, own network, cgroups, init"
+OURS = "all namespaces, own network, cgroups, seccomp, init"
 
 Samples = dict[str, list[float]]
 

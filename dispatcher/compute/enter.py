@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from containerlib import kernel
-from containerlib.operations import BecomeUser, EmptyBoundingSet, ForbidCoreDumps, ForbidNewPrivileges
+from containerlib import kernel, seccomp
+from containerlib.idmap import APP_USER
+from containerlib.operations import BecomeUser, EmptyBoundingSet, ForbidCoreDumps, ForbidNewPrivileges, LoadFilter
 from containerlib.plan import DEFAULT_PATH
 from dispatcher.compute.protocol import Door
 from dispatcher.compute.terminal import raw, relay
@@ -118,10 +119,11 @@ def _child(door: Door, pidfd: int, groups: list[int], ends: Ends, command: Seque
     code = CANNOT_RUN
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.setns(pidfd, NAMESPACES)
+        mapped = not Path(f"/proc/{door.pid}/ns/user").samefile("/proc/self/ns/user")
+        os.setns(pidfd, NAMESPACES | os.CLONE_NEWUSER if mapped else NAMESPACES)
         program = os.fork()
         if program == 0:
-            _program(door, groups, ends, command)
+            _program(door, APP_USER if mapped else door.uid, groups, ends, command)
         for fd in ends.inside:
             os.close(fd)
         code = os.waitstatus_to_exitcode(_wait(program))
@@ -146,13 +148,14 @@ def _wait(program: int) -> int:
             return status
 
 
-def _program(door: Door, groups: list[int], ends: Ends, command: Sequence[str]) -> NoReturn:
+def _program(door: Door, user: int, groups: list[int], ends: Ends, command: Sequence[str]) -> NoReturn:
     code = CANNOT_RUN
     try:
         for group in groups:
             os.write(group, b"0")
         _take(ends)
-        for operation in (ForbidCoreDumps(), EmptyBoundingSet(), BecomeUser(door.uid), ForbidNewPrivileges()):
+        filters = map(LoadFilter, seccomp.compile_filters())
+        for operation in (ForbidCoreDumps(), EmptyBoundingSet(), BecomeUser(user), ForbidNewPrivileges(), *filters):
             operation.execute()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
         _execute(door, command)

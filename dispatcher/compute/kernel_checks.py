@@ -93,6 +93,20 @@ def user_namespaces() -> Finding:
     )
 
 
+def system_call_filter() -> Finding:
+    failure = _in_child(_try_filter)
+    if not failure:
+        return ok("seccomp", "filters")
+    return missing("seccomp", failure, "a kernel with CONFIG_SECCOMP_FILTER, outside of a container that forbids it")
+
+
+def _try_filter() -> None:
+    from containerlib import seccomp
+
+    for program in seccomp.compile_filters():
+        kernel.set_seccomp_filter(program)
+
+
 def overlayfs() -> Finding:
     if "overlay" in _filesystems():
         return ok("overlayfs", "yes")
@@ -227,6 +241,6 @@ def _in_child(attempt: Callable[[], None]) -> str:
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    root, python, cgroups, namespaces, user_namespaces, mount_calls, overlayfs, veth, sock_diag, listen_events, pidfd,
-    init, forwarding, pressure, clock,
+    root, python, cgroups, namespaces, user_namespaces, system_call_filter, mount_calls, overlayfs, veth, sock_diag,
+    listen_events, pidfd, init, forwarding, pressure, clock,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from containerlib import blank, launcher
+from containerlib import blank, launcher, seccomp
 from containerlib.identity import Identity
 
 pytestmark = pytest.mark.system
@@ -29,7 +29,8 @@ class Lab:
         command = [sys.executable, "-SI", launcher.__file__, self.path, str(directory / "stage")]
         self.process = subprocess.Popen(command, umask=0o077)
         self.agents: list[socket.socket] = []
-        self.fds: list[int] = []
+        self.fds: list[int] = [seccomp.memory_file(program) for program in seccomp.compile_filters()]
+        self.filters = tuple(self.fds)
 
     def agent(self) -> socket.socket:
         for _ in range(1000):
@@ -45,10 +46,13 @@ class Lab:
                 return agent
         raise AssertionError("it does not listen")
 
-    def blank(self, agent: socket.socket, slot: int = 5, *, etc: str = "") -> tuple[int, socket.socket, int]:
+    def blank(
+        self, agent: socket.socket, slot: int = 5, *, etc: str = "", mapped: bool = True
+    ) -> tuple[int, socket.socket, int]:
         """pid, control, the reading end of its stdout."""
         read, write = os.pipe()
-        socket.send_fds(agent, [json.dumps({"blank": slot, "etc": etc or str(self.etc)}).encode()], [write, write])
+        request = json.dumps({"blank": slot, "etc": etc or str(self.etc), "mapped": mapped}).encode()
+        socket.send_fds(agent, [request], [write, write, *self.filters])
         os.close(write)
         message, (control, pidfd), _, _ = socket.recv_fds(agent, 65536, 2)
         reply = json.loads(message)
@@ -97,6 +101,15 @@ def test_a_blank_becomes_a_program_and_its_end_is_reported(lab: Lab) -> None:
     assert control.recv(100) == b""  # closed by execve
     assert os.read(out, 100) == b"/usr/bin/sh is 1\n"
     assert exited(agent) == {"exited": pid, "status": 3 << 8}
+
+
+def test_without_user_namespaces_a_program_is_its_user_by_the_hosts_number(lab: Lab) -> None:
+    _, control, out = lab.blank(lab.agent(), mapped=False)
+    assert control.recv(100) == b"ready"
+    control.send(identity("sh", "-c", "echo $(id -u) $(cat /proc/self/uid_map)"))
+    assert control.recv(100).startswith(b"exec")
+    assert control.recv(100) == b""
+    assert os.read(out, 200).split() == [b"200001", b"0", b"0", b"4294967295"]
 
 
 def test_a_program_can_read_what_was_generated_for_it_whatever_umask_the_launcher_was_started_with(lab: Lab) -> None:
@@ -192,7 +205,7 @@ def test_a_blank_has_no_open_file_of_the_launchers(lab: Lab) -> None:
     assert control.recv(100) == b"ready"
     open_files = sorted(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir())
     assert open_files[:3] == [0, 1, 2]
-    assert len(open_files) == 4  # and its control
+    assert len(open_files) == 7  # and its control, and its user namespace with both maps
 
 
 def test_a_killed_launcher_takes_no_container_along_and_its_blanks_go_with_their_agent(lab: Lab) -> None:

@@ -14,10 +14,12 @@ from containerlib.operations import (
     ChangeDirectory,
     DetachMountTree,
     EmptyBoundingSet,
+    EnterCgroupNamespace,
     EnterRoot,
     ForbidCoreDumps,
     ForbidNewPrivileges,
     GiveAway,
+    LoadFilter,
     MakeDirectory,
     MakeSymlink,
     Mask,
@@ -25,8 +27,10 @@ from containerlib.operations import (
     MountSysfs,
     MountTmpfs,
     Operation,
+    SetHostname,
     WriteFile,
 )
+from containerlib.userns import EnterUserNamespace, UserNamespace
 
 STAGE, ETC = "/run/stage", "/images/abc"
 BLOG = Identity(
@@ -38,6 +42,13 @@ BLOG = Identity(
     mounts=("/srv/www", "/srv/up"),
     address="100.96.0.7",
 )
+
+
+FILTER = bytes(8)
+
+
+def becoming(mapped: bool = True) -> tuple[Operation, ...]:
+    return plan.identity_plan(BLOG, (7, 8), (1, 2), UserNamespace(3, 4, 5) if mapped else None, FILTER)
 
 
 def positions(operations: tuple[Operation, ...], kind: type[Operation]) -> list[int]:
@@ -95,40 +106,53 @@ def test_links_into_usr_are_those_of_the_host() -> None:
 
 
 def test_every_operation_describes_itself_with_its_arguments() -> None:
-    operations = (*plan.blank_plan(STAGE, ETC), *plan.identity_plan(BLOG, (7, 8), (1, 2)))
+    operations = (*plan.blank_plan(STAGE, ETC), *becoming())
     descriptions = [operation.describe() for operation in operations]
     assert all(type(each).__name__ in text for each, text in zip(operations, descriptions, strict=True))
     assert f"MountTmpfs(path='{STAGE}', size_bytes={plan.ROOT_BYTES}, inodes={plan.ROOT_INODES})" in descriptions
 
 
 def test_privileges_go_last_and_in_this_order() -> None:
-    operations = plan.identity_plan(BLOG, (7, 8), (1, 2))
-    order = (AttachMount, GiveAway, BecomeUser, ChangeDirectory)
+    operations = becoming()
+    order = (
+        SetHostname, AttachMount, GiveAway, EnterCgroupNamespace, EnterUserNamespace, EmptyBoundingSet, BecomeUser,
+        ChangeDirectory, LoadFilter,
+    )  # fmt: skip
     numbers = [max(positions(operations, kind)) for kind in order]
     assert numbers == sorted(numbers)
     # Whatever runs as the user is harmless: entering its directory, which it may not be allowed to, too.
-    assert operations[-1] == ChangeDirectory("/srv/www")
+    assert operations[-2:] == (ChangeDirectory("/srv/www"), LoadFilter(FILTER))
+
+
+@pytest.mark.parametrize(("mapped", "user"), [(True, 1000), (False, 200_001)])
+def test_the_apps_user_has_a_number_of_its_own_where_it_is_mapped(mapped: bool, user: int) -> None:
+    operations = becoming(mapped)
+    assert operations[position(operations, BecomeUser)] == BecomeUser(user)
+    assert len(positions(operations, EnterUserNamespace)) == mapped
+    # Its log is a file of the host's.
+    assert operations[position(operations, GiveAway)] == GiveAway((1, 2), 200_001)
+    assert f"app:x:{user}:{user}:blog:" in plan.generated_files(BLOG, mapped=mapped)["passwd"]
 
 
 def test_mounts_are_attached_in_the_order_of_their_descriptors() -> None:
-    operations = plan.identity_plan(BLOG, (7, 8), (1, 2))
+    operations = becoming()
     attached = [each for each in operations if isinstance(each, AttachMount)]
     assert attached == [AttachMount(7, "/srv/www"), AttachMount(8, "/srv/up")]
 
 
 def test_a_mount_without_descriptor_is_refused() -> None:
     with pytest.raises(ValueError, match="longer"):
-        plan.identity_plan(BLOG, (7,), (1, 2))
+        plan.identity_plan(BLOG, (7,), (1, 2), None, FILTER)
 
 
 def test_generated_files() -> None:
-    files = plan.generated_files(BLOG)
-    assert "app:x:200001:200001:blog:/tmp:/bin/sh" in files["passwd"].splitlines()
-    assert "app:x:200001:" in files["group"].splitlines()
+    files = plan.generated_files(BLOG, mapped=True)
+    assert "app:x:1000:1000:blog:/tmp:/bin/sh" in files["passwd"].splitlines()
+    assert "app:x:1000:" in files["group"].splitlines()
     assert files["hostname"] == "blog\n"
     assert files["hosts"].splitlines() == ["127.0.0.1 localhost", "::1 localhost", "100.96.0.7 blog"]
     assert set(files) == set(PER_APP)
-    written = {each.path: each.text for each in plan.identity_plan(BLOG, (7, 8), ()) if isinstance(each, WriteFile)}
+    written = {each.path: each.text for each in becoming() if isinstance(each, WriteFile)}
     assert written == {f"{plan.GENERATED}/{name}": text for name, text in files.items()}
 
 

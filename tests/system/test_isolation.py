@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from containerlib import idmap
 from dispatcher.domain import Mount
-from tests.plugins.compute import Host, python, until
+from tests.plugins.compute import Host, python
 
 pytestmark = pytest.mark.system
 
@@ -34,7 +35,10 @@ facts = {
     "ids": [os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()],
     "capabilities": {name: status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")},
     "no_new_privileges": status["NoNewPrivs"],
-    "namespaces": {name: os.readlink("/proc/self/ns/" + name) for name in ("mnt", "pid", "net", "ipc", "uts")},
+    "namespaces": {name: os.readlink("/proc/self/ns/" + name) for name in ("mnt", "pid", "net", "ipc", "uts", "user", "cgroup")},
+    "maps": [read("/proc/self/uid_map"), read("/proc/self/gid_map")],
+    "cgroup": read("/proc/self/cgroup"),
+    "filters": status["Seccomp_filters"],
     "hostname": socket.gethostname(),
     "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
     "init": read("/proc/1/comm").strip(),
@@ -96,7 +100,13 @@ async def test_a_container_is_what_it_should_be_and_no_more(host: Host) -> None:
     uid = (await (await host.proxy()).door("blog")).uid
 
     assert uid >= 200_000
-    assert facts["ids"] == [uid, uid, uid, uid, []]
+    assert facts["ids"] == [1000, 1000, 1000, 1000, []]
+    for text in facts["maps"]:
+        assert [tuple(map(int, line.split())) for line in text.splitlines()] == [
+            (each.inside, each.outside, each.count) for each in idmap.extents(uid)
+        ]
+    assert {line.split(":")[2] for line in facts["cgroup"].splitlines() if "name=" not in line} == {"/"}
+    assert facts["filters"] == "2"
     assert set(facts["capabilities"].values()) == {"0000000000000000"}
     assert facts["no_new_privileges"] == "1"
     assert facts["core"] == [0, 0]
@@ -107,10 +117,10 @@ async def test_a_container_is_what_it_should_be_and_no_more(host: Host) -> None:
     assert sorted(facts["links"]) == ["eth0", "lo"]
 
     # Itself and its init: neither the host's processes nor the neighbour's.
-    assert facts["processes"] == [1, 2]
+    assert facts["processes"] == [1, 3]
     assert facts["init"].startswith("catatonit")
 
-    assert f"app:x:{uid}:" in facts["passwd"]
+    assert "app:x:1000:" in facts["passwd"]
     assert facts["shadow"] == "No such file or directory"
     assert not {"shadow", "gshadow", "ssh", "fastcontainer", "sudoers", "hostkey", "crontab", "cron.d"} & set(
         facts["etc"]
@@ -127,6 +137,7 @@ async def test_a_container_is_what_it_should_be_and_no_more(host: Host) -> None:
     assert set(facts["devices"]) <= {
         "fd", "full", "null", "pts", "ptmx", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero",
     }  # fmt: skip
+    assert facts["calls"].pop("raw") == "Address family not supported by protocol"
     assert set(facts["calls"].values()) == {"Operation not permitted"}
     assert not [point for point in facts["mounts"] if str(host.directory) in point]
     assert facts["environment"]["A"] == "1"
@@ -136,7 +147,10 @@ async def test_a_container_is_what_it_should_be_and_no_more(host: Host) -> None:
 
 
 def own_namespaces() -> dict[str, str]:
-    return {name: str(Path(f"/proc/self/ns/{name}").readlink()) for name in ("mnt", "pid", "net", "ipc", "uts")}
+    return {
+        name: str(Path(f"/proc/self/ns/{name}").readlink())
+        for name in ("mnt", "pid", "net", "ipc", "uts", "user", "cgroup")
+    }
 
 
 def own_mounts() -> str:
@@ -149,12 +163,19 @@ async def test_a_program_without_init_is_pid_1(host: Host) -> None:
     await host.until_line("blog", "out pid 1")
 
 
-async def test_two_apps_are_two_users(host: Host) -> None:
+async def test_two_apps_are_two_users_of_the_host_though_each_sees_itself_as_the_same(host: Host) -> None:
+    owners = set()
     for name in ("blog", "shop"):
         await host.app(name, *python("print('uid', os.getuid()); serve()"))
         await host.wake(name)
-        await until(lambda name=name: host.lines(name))  # type: ignore[misc]
-    assert host.lines("blog") != host.lines("shop")
+        await host.until_line(name, "out uid 1000")
+        owners |= set(map(owner, await host.processes(name)))
+    assert len(owners) == 2
+    assert min(owners) >= 200_000
+
+
+def owner(pid: int) -> int:
+    return Path(f"/proc/{pid}").stat().st_uid
 
 
 async def test_content_may_be_written_where_the_mount_allows_it(host: Host) -> None:

@@ -1,0 +1,149 @@
+"""Which system calls a container's program may make, compiled once for all containers.
+
+    fds = [memory_file(each) for each in compile_filters()]      # handed to each blank
+
+To load the list takes 0.13 ms, so a blank does that in reserve. What a blank needs itself until the program starts (ITS_OWN) the
+list must therefore allow; a second filter of a few instructions takes it away when the blank becomes somebody.
+
+An allow-list: a call that no list names, newer ones included, does not exist (ENOSYS), so that C libraries fall back to what they
+did before it came; one that is known and refused is not permitted (EPERM), which programs expect of a sandbox. Calls of another
+architecture (32-bit ones on a 64-bit machine) end the program: their numbers mean other calls.
+
+Compiled by libseccomp, through its own Python binding. This module is the agent's; the blank gets bytes.
+"""
+
+import errno
+import functools
+import operator
+import os
+import socket
+import tempfile
+
+import seccomp
+
+# linux/sched.h
+CLONE_NEWS = (
+    os.CLONE_NEWNS, os.CLONE_NEWCGROUP, os.CLONE_NEWUTS, os.CLONE_NEWIPC, os.CLONE_NEWUSER, os.CLONE_NEWPID, os.CLONE_NEWNET,
+)  # fmt: skip
+PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # the usual ones: Linux, 32-bit addresses, and "which is it?"
+# Others (vsock, alg, packet, key ...) are a way around the network's rules, or much code of the kernel that no site needs.
+FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+
+FILES = """
+    access chdir chmod chown close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2 fadvise64 fallocate
+    fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock fremovexattr fsetxattr fstat
+    fstatfs fsync ftruncate futimesat getcwd getdents getdents64 getxattr inotify_add_watch inotify_init inotify_init1
+    inotify_rm_watch ioctl lchown lgetxattr link linkat listxattr llistxattr lremovexattr lseek lsetxattr lstat memfd_create
+    mkdir mkdirat mknod mknodat newfstatat open openat openat2 pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read
+    readahead readlink readlinkat readv removexattr rename renameat renameat2 rmdir sendfile setxattr splice stat statfs statx
+    symlink symlinkat sync sync_file_range syncfs tee truncate umask unlink unlinkat utime utimensat utimes vmsplice write
+    writev cachestat chroot
+"""
+WAITING = """
+    epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 poll ppoll pselect6 select
+    signalfd signalfd4 timerfd_create timerfd_gettime timerfd_settime io_cancel io_destroy io_getevents io_pgetevents io_setup
+    io_submit
+"""
+MEMORY = """
+    brk get_mempolicy madvise map_shadow_stack membarrier mincore mlock mlock2 mlockall mmap mprotect mremap msync munlock
+    munlockall munmap pkey_alloc pkey_free pkey_mprotect mseal
+"""
+PROCESSES = """
+    arch_prctl capget capset execve execveat exit exit_group fork futex futex_requeue futex_wait futex_waitv futex_wake
+    get_robust_list getcpu getegid geteuid getgid getgroups getpgid getpgrp getpid getppid getpriority getresgid getresuid
+    getrlimit getrusage getsid gettid getuid ioprio_get ioprio_set kill landlock_add_rule landlock_create_ruleset
+    landlock_restrict_self pause pidfd_open pidfd_send_signal prctl prlimit64 restart_syscall rseq rt_sigaction rt_sigpending
+    rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sched_get_priority_max
+    sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval
+    sched_setaffinity sched_setattr sched_setparam sched_setscheduler sched_yield seccomp set_robust_list set_tid_address
+    setfsgid setfsuid setgid setgroups setpgid setpriority setregid setresgid setresuid setreuid setrlimit setsid setuid
+    sigaltstack sysinfo tgkill times tkill uname vfork wait4 waitid process_mrelease
+"""
+TIME = """
+    alarm clock_getres clock_gettime clock_nanosleep getitimer gettimeofday nanosleep setitimer time timer_create timer_delete
+    timer_getoverrun timer_gettime timer_settime
+"""
+TALKING = """
+    accept accept4 bind connect getpeername getrandom getsockname getsockopt listen mq_getsetattr mq_notify mq_open
+    mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd recvfrom recvmmsg recvmsg semctl semget semop semtimedop
+    sendmmsg sendmsg sendto setsockopt shmat shmctl shmdt shmget shutdown socketpair
+"""
+ALLOWED = tuple(" ".join((FILES, WAITING, MEMORY, PROCESSES, TIME, TALKING)).split())
+
+ITS_OWN = ("move_mount", "setns", "sethostname", "unshare")
+_REFUSED = """
+    acct add_key adjtimex bpf clock_adjtime clock_settime delete_module fanotify_init finit_module fsconfig fsmount fsopen
+    fspick init_module ioperm iopl kcmp kexec_file_load kexec_load keyctl lookup_dcookie migrate_pages mount mount_setattr
+    move_pages name_to_handle_at open_by_handle_at open_tree perf_event_open pidfd_getfd pivot_root process_madvise
+    process_vm_readv process_vm_writev ptrace quotactl quotactl_fd reboot request_key setdomainname settimeofday swapoff swapon
+    syslog umount2 userfaultfd vhangup
+"""
+REFUSED = tuple(_REFUSED.split())
+
+
+def compile_filters() -> tuple[bytes, bytes]:
+    """(what a blank loads in reserve, what it loads last), each as the kernel takes it: an array of struct sock_filter."""
+    return _export(_list()), _export(_last())
+
+
+def _list() -> seccomp.SyscallFilter:
+    rules = _filter(seccomp.ERRNO(errno.ENOSYS))
+    for name in _known((*ALLOWED, *ITS_OWN)):
+        rules.add_rule(seccomp.ALLOW, name)
+    for name in _known(REFUSED):
+        rules.add_rule(seccomp.ERRNO(errno.EPERM), name)
+    for personality in PERSONALITIES:
+        rules.add_rule(seccomp.ALLOW, "personality", seccomp.Arg(0, seccomp.EQ, personality))
+    _add_families(rules)
+    _add_clone(rules)
+    return rules
+
+
+def _last() -> seccomp.SyscallFilter:
+    rules = _filter(seccomp.ALLOW)
+    for name in _known(ITS_OWN):
+        rules.add_rule(seccomp.ERRNO(errno.EPERM), name)
+    return rules
+
+
+def _filter(otherwise: int) -> seccomp.SyscallFilter:
+    rules = seccomp.SyscallFilter(defaction=otherwise)
+    rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
+    rules.set_attr(seccomp.Attr.CTL_OPTIMIZE, 2)  # a binary tree: some eight comparisons instead of three hundred
+    return rules
+
+
+def _export(rules: seccomp.SyscallFilter) -> bytes:
+    with tempfile.TemporaryFile() as file:
+        rules.export_bpf(file)
+        file.seek(0)
+        return file.read()
+
+
+def memory_file(program: bytes) -> int:
+    """A descriptor to hand over."""
+    fd = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+    os.write(fd, program)
+    return fd
+
+
+def _add_families(rules: seccomp.SyscallFilter) -> None:
+    last = max(FAMILIES)
+    for family in range(last + 1):
+        action = seccomp.ALLOW if family in FAMILIES else seccomp.ERRNO(errno.EAFNOSUPPORT)
+        rules.add_rule(action, "socket", seccomp.Arg(0, seccomp.EQ, family))
+    rules.add_rule(seccomp.ERRNO(errno.EAFNOSUPPORT), "socket", seccomp.Arg(0, seccomp.GT, int(last)))
+
+
+def _add_clone(rules: seccomp.SyscallFilter) -> None:
+    """clone3 hides its flags behind a pointer: it is left out, and C libraries fall back to clone."""
+    flags = 1 if os.uname().machine.startswith("s390") else 0  # which argument they are
+    every = functools.reduce(operator.or_, CLONE_NEWS)
+    rules.add_rule(seccomp.ALLOW, "clone", seccomp.Arg(flags, seccomp.MASKED_EQ, every, 0))
+    for flag in CLONE_NEWS:
+        rules.add_rule(seccomp.ERRNO(errno.EPERM), "clone", seccomp.Arg(flags, seccomp.MASKED_EQ, flag, flag))
+
+
+def _known(names: tuple[str, ...]) -> list[str]:
+    """Those that this architecture has: arm64 has no fork and no open."""
+    return [name for name in names if seccomp.resolve_syscall(seccomp.Arch.NATIVE, name) >= 0]
