@@ -30,9 +30,9 @@ LOG_FDS = (1, 2)
 HEAD_START_S = 0.05  # of the program before its init: both begin on one CPU, and the exec of this process takes a while
 
 
-def run(control: socket.socket, stage: str, etc_image: str, filters: tuple[bytes, bytes], *, mapped: bool) -> NoReturn:
-    """Never returns, whatever happens: above this frame lies the launcher's loop. `filters`: of system calls, in reserve and from
-    then on. `mapped`: in a user namespace of its own."""
+def run(control: socket.socket, stage: str, etc_image: str, filter: bytes, *, mapped: bool) -> NoReturn:
+    """Never returns, whatever happens: above this frame lies the launcher's loop. `filter`: of system calls. `mapped`: in a user
+    namespace of its own."""
     step = "unshare"
     try:
         os.unshare(NAMESPACES)
@@ -45,11 +45,11 @@ def run(control: socket.socket, stage: str, etc_image: str, filters: tuple[bytes
         _rehearse()
         _import_nothing_more()
         step = "filter"
-        LoadFilter(filters[0]).execute()
+        LoadFilter(filter).execute()
         control.send(b"ready")
         step = "identity"
         identity, mount_fds = _receive(control)
-        _become(control, identity, identity_plan(identity, mount_fds, LOG_FDS, namespace, filters[1]))
+        _become(control, identity, identity_plan(identity, mount_fds, LOG_FDS, namespace))
     except Exception as error:  # noqa: BLE001 - the border of a process: whatever it was is told to the agent
         control.send(json.dumps({"failed": str(error), "step": step}).encode())
     finally:
@@ -65,7 +65,7 @@ def _rehearse() -> None:
     """Runs the code that will run when somebody waits: its first run copies the pages that it shares with the launcher."""
     somebody = Identity("x", 1, ("sh",), env={"x": "x"}, mounts=("/x",), address="x")
     identity = Identity.from_bytes(somebody.to_bytes())
-    for operation in identity_plan(identity, (0,), LOG_FDS, UserNamespace(0, 0, 0), b""):
+    for operation in identity_plan(identity, (0,), LOG_FDS, UserNamespace(0, 0, 0)):
         if isinstance(operation, WriteFile):  # what is written is written anew
             operation.execute()
     argv(identity, _find("sh", environment(identity)["PATH"]))

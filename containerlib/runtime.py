@@ -15,6 +15,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from containerlib import cgroups, kernel, process, seccomp, userns
+from containerlib import cgroups, kernel, process, seccomp
 from containerlib.blank import MESSAGE_BYTES_MAX
 from containerlib.bootstrap import usr
 from containerlib.cgroups import Group, Limits
@@ -127,7 +129,7 @@ class Runtime:
     network: Network = field(init=False)
     can_spawn: bool = field(default=False, init=False)
     maps_users: bool = field(default=False, init=False)
-    _filters: list[int] = field(default_factory=list, init=False)
+    _filter: int = field(default=-1, init=False)
     _worker: ThreadPoolExecutor = field(init=False)
     _launcher: socket.socket | None = field(default=None, init=False)
     _replies: dict[int, asyncio.Future[tuple[int, list[int]]]] = field(default_factory=dict, init=False)
@@ -140,8 +142,8 @@ class Runtime:
         """Raises OSError that says what this host lacks."""
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runtime")
         self.can_spawn = process.exit_status_is_kept()
-        self.maps_users = _maps_users()
-        self._filters = [seccomp.memory_file(program) for program in seccomp.compile_filters()]
+        self.maps_users = await self._blocking(_maps_users)
+        self._filter = seccomp.memory_file(seccomp.compile_filter())
         self.tree = cgroups.find(self.config.cgroup)
         self.network = await self._blocking(Network, Addresses.parse(self.config.network))
         await self._blocking(self.network.set_up)
@@ -151,8 +153,7 @@ class Runtime:
 
     async def close(self) -> None:
         self._drop_launcher()
-        for fd in self._filters:
-            os.close(fd)
+        os.close(self._filter)
         await self._blocking(self.network.close)
         self._worker.shutdown()
 
@@ -258,7 +259,7 @@ class Runtime:
         self._replies[slot] = reply
         try:
             request = json.dumps({"blank": slot, "etc": str(etc_image), "mapped": self.maps_users}).encode()
-            socket.send_fds(self._launcher, [request], [*logs, *self._filters])
+            socket.send_fds(self._launcher, [request], [*logs, self._filter])
             async with asyncio.timeout(BLANK_TIMEOUT_S):
                 return await reply
         finally:
@@ -434,12 +435,13 @@ class Runtime:
 
 
 def _maps_users() -> bool:
-    try:
-        userns.make_user_namespace().close()
-    except OSError as error:
-        _log.warning("no user namespaces, containers keep to plain user ids: %s", error)
-        return False
-    return True
+    """Tried by a program of its own: this process may have threads, and none of them may unshare."""
+    program = "import os; os.unshare(os.CLONE_NEWUSER)"
+    tried = subprocess.run([sys.executable, "-SIc", program], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        reason = tried.stderr.strip().rpartition("\n")[2]
+        _log.warning("no user namespaces, containers keep to plain user ids: %s", reason)
+    return tried.returncode == 0
 
 
 def _open_mount(bind: BindMount) -> int:

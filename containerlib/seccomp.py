@@ -1,9 +1,10 @@
 """Which system calls a container's program may make, compiled once for all containers.
 
-    fds = [memory_file(each) for each in compile_filters()]      # handed to each blank
+    fd = memory_file(compile_filter())      # handed to each blank
 
-To load the list takes 0.13 ms, so a blank does that in reserve. What a blank needs itself until the program starts (ITS_OWN) the
-list must therefore allow; a second filter of a few instructions takes it away when the blank becomes somebody.
+To load it takes 0.13 ms, so a blank does that in reserve, and what a blank needs until the program starts is let through with the
+arguments that it needs: unshare and setns of no other namespace, sethostname, move_mount. Each of these wants a capability over a
+namespace that belongs to the host, which nobody in a container has, and checks it before anything else.
 
 An allow-list: a call that no list names, newer ones included, does not exist (ENOSYS), so that C libraries fall back to what they
 did before it came; one that is known and refused is not permitted (EPERM), which programs expect of a sandbox. Calls of another
@@ -70,7 +71,7 @@ TALKING = """
 """
 ALLOWED = tuple(" ".join((FILES, WAITING, MEMORY, PROCESSES, TIME, TALKING)).split())
 
-ITS_OWN = ("move_mount", "setns", "sethostname", "unshare")
+OF_THE_BLANK = ("move_mount", "sethostname")
 _REFUSED = """
     acct add_key adjtimex bpf clock_adjtime clock_settime delete_module fanotify_init finit_module fsconfig fsmount fsopen
     fspick init_module ioperm iopl kcmp kexec_file_load kexec_load keyctl lookup_dcookie migrate_pages mount mount_setattr
@@ -81,14 +82,12 @@ _REFUSED = """
 REFUSED = tuple(_REFUSED.split())
 
 
-def compile_filters() -> tuple[bytes, bytes]:
-    """(what a blank loads in reserve, what it loads last), each as the kernel takes it: an array of struct sock_filter."""
-    return _export(_list()), _export(_last())
-
-
-def _list() -> seccomp.SyscallFilter:
-    rules = _filter(seccomp.ERRNO(errno.ENOSYS))
-    for name in _known((*ALLOWED, *ITS_OWN)):
+def compile_filter() -> bytes:
+    """As the kernel takes it: an array of struct sock_filter."""
+    rules = seccomp.SyscallFilter(defaction=seccomp.ERRNO(errno.ENOSYS))
+    rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
+    rules.set_attr(seccomp.Attr.CTL_OPTIMIZE, 2)  # a binary tree: some eight comparisons instead of three hundred
+    for name in _known((*ALLOWED, *OF_THE_BLANK)):
         rules.add_rule(seccomp.ALLOW, name)
     for name in _known(REFUSED):
         rules.add_rule(seccomp.ERRNO(errno.EPERM), name)
@@ -96,24 +95,8 @@ def _list() -> seccomp.SyscallFilter:
         rules.add_rule(seccomp.ALLOW, "personality", seccomp.Arg(0, seccomp.EQ, personality))
     _add_families(rules)
     _add_clone(rules)
-    return rules
-
-
-def _last() -> seccomp.SyscallFilter:
-    rules = _filter(seccomp.ALLOW)
-    for name in _known(ITS_OWN):
-        rules.add_rule(seccomp.ERRNO(errno.EPERM), name)
-    return rules
-
-
-def _filter(otherwise: int) -> seccomp.SyscallFilter:
-    rules = seccomp.SyscallFilter(defaction=otherwise)
-    rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
-    rules.set_attr(seccomp.Attr.CTL_OPTIMIZE, 2)  # a binary tree: some eight comparisons instead of three hundred
-    return rules
-
-
-def _export(rules: seccomp.SyscallFilter) -> bytes:
+    _add_only(rules, "unshare", 0, os.CLONE_NEWCGROUP)
+    _add_only(rules, "setns", 1, os.CLONE_NEWUSER)
     with tempfile.TemporaryFile() as file:
         rules.export_bpf(file)
         file.seek(0)
@@ -142,6 +125,12 @@ def _add_clone(rules: seccomp.SyscallFilter) -> None:
     rules.add_rule(seccomp.ALLOW, "clone", seccomp.Arg(flags, seccomp.MASKED_EQ, every, 0))
     for flag in CLONE_NEWS:
         rules.add_rule(seccomp.ERRNO(errno.EPERM), "clone", seccomp.Arg(flags, seccomp.MASKED_EQ, flag, flag))
+
+
+def _add_only(rules: seccomp.SyscallFilter, name: str, argument: int, value: int) -> None:
+    rules.add_rule(seccomp.ALLOW, name, seccomp.Arg(argument, seccomp.EQ, value))
+    for comparison in (seccomp.LT, seccomp.GT):
+        rules.add_rule(seccomp.ERRNO(errno.EPERM), name, seccomp.Arg(argument, comparison, value))
 
 
 def _known(names: tuple[str, ...]) -> list[str]:

@@ -154,8 +154,8 @@ def _program(door: Door, user: int, groups: list[int], ends: Ends, command: Sequ
         for group in groups:
             os.write(group, b"0")
         _take(ends)
-        filters = map(LoadFilter, seccomp.compile_filters())
-        for operation in (ForbidCoreDumps(), EmptyBoundingSet(), BecomeUser(user), ForbidNewPrivileges(), *filters):
+        filter = LoadFilter(seccomp.compile_filter())
+        for operation in (ForbidCoreDumps(), EmptyBoundingSet(), BecomeUser(user), ForbidNewPrivileges(), filter):
             operation.execute()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
         _execute(door, command)

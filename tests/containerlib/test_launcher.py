@@ -29,8 +29,8 @@ class Lab:
         command = [sys.executable, "-SI", launcher.__file__, self.path, str(directory / "stage")]
         self.process = subprocess.Popen(command, umask=0o077)
         self.agents: list[socket.socket] = []
-        self.fds: list[int] = [seccomp.memory_file(program) for program in seccomp.compile_filters()]
-        self.filters = tuple(self.fds)
+        self.fds: list[int] = [seccomp.memory_file(seccomp.compile_filter())]
+        self.filter = self.fds[0]
 
     def agent(self) -> socket.socket:
         for _ in range(1000):
@@ -52,7 +52,7 @@ class Lab:
         """pid, control, the reading end of its stdout."""
         read, write = os.pipe()
         request = json.dumps({"blank": slot, "etc": etc or str(self.etc), "mapped": mapped}).encode()
-        socket.send_fds(agent, [request], [write, write, *self.filters])
+        socket.send_fds(agent, [request], [write, write, self.filter])
         os.close(write)
         message, (control, pidfd), _, _ = socket.recv_fds(agent, 65536, 2)
         reply = json.loads(message)

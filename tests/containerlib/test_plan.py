@@ -19,7 +19,6 @@ from containerlib.operations import (
     ForbidCoreDumps,
     ForbidNewPrivileges,
     GiveAway,
-    LoadFilter,
     MakeDirectory,
     MakeSymlink,
     Mask,
@@ -44,11 +43,8 @@ BLOG = Identity(
 )
 
 
-FILTER = bytes(8)
-
-
 def becoming(mapped: bool = True) -> tuple[Operation, ...]:
-    return plan.identity_plan(BLOG, (7, 8), (1, 2), UserNamespace(3, 4, 5) if mapped else None, FILTER)
+    return plan.identity_plan(BLOG, (7, 8), (1, 2), UserNamespace(3, 4, 5) if mapped else None)
 
 
 def positions(operations: tuple[Operation, ...], kind: type[Operation]) -> list[int]:
@@ -116,12 +112,12 @@ def test_privileges_go_last_and_in_this_order() -> None:
     operations = becoming()
     order = (
         SetHostname, AttachMount, GiveAway, EnterCgroupNamespace, EnterUserNamespace, EmptyBoundingSet, BecomeUser,
-        ChangeDirectory, LoadFilter,
+        ChangeDirectory,
     )  # fmt: skip
     numbers = [max(positions(operations, kind)) for kind in order]
     assert numbers == sorted(numbers)
     # Whatever runs as the user is harmless: entering its directory, which it may not be allowed to, too.
-    assert operations[-2:] == (ChangeDirectory("/srv/www"), LoadFilter(FILTER))
+    assert operations[-1] == ChangeDirectory("/srv/www")
 
 
 @pytest.mark.parametrize(("mapped", "user"), [(True, 1000), (False, 200_001)])
@@ -142,7 +138,7 @@ def test_mounts_are_attached_in_the_order_of_their_descriptors() -> None:
 
 def test_a_mount_without_descriptor_is_refused() -> None:
     with pytest.raises(ValueError, match="longer"):
-        plan.identity_plan(BLOG, (7,), (1, 2), None, FILTER)
+        plan.identity_plan(BLOG, (7,), (1, 2), None)
 
 
 def test_generated_files() -> None:
