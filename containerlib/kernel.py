@@ -32,6 +32,9 @@ AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 
+# linux/openat2.h
+RESOLVE_NO_SYMLINKS = 4
+
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
 PR_SET_SECCOMP = 22
@@ -50,6 +53,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 # The generic syscall table: the same numbers on every architecture since Linux 5.1.
 _NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
+_NR_OPENAT2 = 437
 _NR_MOUNT_SETATTR = 442
 # Older than that table, so one number for each architecture.
 _NR_KEYCTL = {"x86_64": 250, "aarch64": 219}
@@ -89,6 +93,13 @@ def open_tree(path: str, flags: int) -> int:
     """A descriptor of a mount; with OPEN_TREE_CLONE of a detached copy that move_mount attaches anywhere (5.2)."""
     number = _libc.syscall(_NR_OPEN_TREE, AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags))
     return _check(number, "open_tree", path)
+
+
+def openat2(path: str, flags: int, resolve: int) -> int:
+    """RESOLVE_* bound the walk (5.6): it fails with ELOOP where it would follow a link that they forbid."""
+    how = struct.pack("=QQQ", flags, 0, resolve)
+    number = _libc.syscall(_NR_OPENAT2, AT_FDCWD, os.fsencode(path), how, ctypes.c_size_t(len(how)))
+    return _check(number, "openat2", path)
 
 
 def move_mount(mount_fd: int, target: str) -> None:

@@ -70,7 +70,16 @@ class Program:
     """What a container runs, where that is neither PID 1 nor PID 1's to answer for."""
 
     pidfd: int
-    pid: int
+
+    def ask_to_stop(self) -> bool:
+        """SIGTERM to its process group. False where nobody would hear it."""
+        pid = process.pid_of(self.pidfd)
+        found = process.dispositions(pid) if pid > 0 else None
+        if found is None or found.ignores(signal.SIGTERM) or process.has_ended(self.pidfd):
+            return False
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGTERM)
+        return True
 
 
 @dataclass(slots=True)
@@ -99,18 +108,13 @@ class Container:
 
     def ask_to_stop(self, *, init: bool) -> None:
         """SIGTERM, or SIGKILL at once where nobody would hear it."""
-        program = self.program
-        if program is None:
-            pointless = process.stop_is_pointless(self.pid, init=init)
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL if pointless else signal.SIGTERM)
+        if self.program is not None:
+            if not self.program.ask_to_stop():
+                self.kill()
             return
-        found = process.dispositions(program.pid)
-        if found is None or found.ignores(signal.SIGTERM) or process.has_ended(program.pidfd):
-            self.kill()
-            return
+        pointless = process.stop_is_pointless(self.pid, init=init)
         with suppress(ProcessLookupError):
-            os.killpg(program.pid, signal.SIGTERM)
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL if pointless else signal.SIGTERM)
 
     def close(self) -> None:
         for fd in (self.pidfd, *self.logs):
@@ -466,7 +470,7 @@ def _program_of(init: int) -> Program | None:
     for pid in sorted(process.children(init)):
         with suppress(ProcessLookupError):
             if os.getpgid(pid) == pid:
-                return Program(os.pidfd_open(pid), pid)
+                return Program(os.pidfd_open(pid))
     return None
 
 
@@ -500,9 +504,7 @@ async def _expect_exec(control: socket.socket) -> Program | None:
     _refuse_failure(message)
     if message != b"exec":
         raise BlankLost("the prepared process died")
-    if not descriptors:
-        return None
-    return Program(descriptors[0], process.pid_of(descriptors[0]))
+    return Program(descriptors[0]) if descriptors else None
 
 
 def _refuse_failure(message: bytes) -> None:
