@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from containerlib.identity import Identity
 from containerlib.operations import LoadFilter, Operation, WriteFile
-from containerlib.plan import PAUSE, argv, blank_plan, environment, identity_plan
+from containerlib.plan import PAUSE, argv, blank_plan, environment, identity_plan, naming_plan
 from containerlib.userns import UserNamespace, make_user_namespace
 
 NAMESPACES = os.CLONE_NEWNS | os.CLONE_NEWUTS | os.CLONE_NEWIPC | os.CLONE_NEWNET
@@ -48,8 +48,12 @@ def run(control: socket.socket, stage: str, etc_image: str, filter: bytes, *, ma
         LoadFilter(filter).execute()
         control.send(b"ready")
         step = "identity"
-        identity, mount_fds = _receive(control)
-        _become(control, identity, identity_plan(identity, mount_fds, LOG_FDS, namespace))
+        identity = Identity.from_bytes(_receive(control)[0])
+        _execute(naming_plan(identity, mapped=mapped))
+        # A message of its own: opening them takes the agent as long as the names take us.
+        mount_fds = _receive(control)[1] if identity.mounts else ()
+        _execute(identity_plan(identity, mount_fds, LOG_FDS, namespace))
+        _start(control, identity)
     except Exception as error:  # noqa: BLE001 - the border of a process: whatever it was is told to the agent
         control.send(json.dumps({"failed": str(error), "step": step}).encode())
     finally:
@@ -65,13 +69,14 @@ def _rehearse() -> None:
     """Runs the code that will run when somebody waits: its first run copies the pages that it shares with the launcher."""
     somebody = Identity("x", 1, ("sh",), env={"x": "x"}, mounts=("/x",), address="x")
     identity = Identity.from_bytes(somebody.to_bytes())
-    for operation in identity_plan(identity, (0,), LOG_FDS, UserNamespace(0, 0, 0)):
+    identity_plan(identity, (0,), LOG_FDS, UserNamespace(0, 0, 0))
+    for operation in naming_plan(identity, mapped=True):
         if isinstance(operation, WriteFile):  # what is written is written anew
             operation.execute()
     argv(identity, _find("sh", environment(identity)["PATH"]))
 
 
-def _receive(control: socket.socket) -> tuple[Identity, tuple[int, ...]]:
+def _receive(control: socket.socket) -> tuple[bytes, tuple[int, ...]]:
     descriptors = array.array("i")
     message, ancillary, _, _ = control.recvmsg(MESSAGE_BYTES_MAX, socket.CMSG_LEN(MOUNTS_MAX * descriptors.itemsize))
     if not message:
@@ -79,11 +84,10 @@ def _receive(control: socket.socket) -> tuple[Identity, tuple[int, ...]]:
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-    return Identity.from_bytes(message), tuple(descriptors)
+    return message, tuple(descriptors)
 
 
-def _become(control: socket.socket, identity: Identity, plan: tuple[Operation, ...]) -> NoReturn:
-    _execute(plan)
+def _start(control: socket.socket, identity: Identity) -> NoReturn:
     env = environment(identity)
     program = _find(identity.command[0], env["PATH"])
     if identity.init and identity.spawn:

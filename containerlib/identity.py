@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`mounts` are the targets of the detached mounts that accompany the message as descriptors, in the same order."""
+    """`mounts` are the targets of the detached mounts that follow in a message of their own, as descriptors in the same order."""
 
     hostname: str
     uid: int

@@ -122,20 +122,23 @@ def generated_files(identity: Identity, *, mapped: bool) -> dict[str, str]:
     }
 
 
+def naming_plan(identity: Identity, *, mapped: bool) -> tuple[Operation, ...]:
+    """What can be done while the mounts are on their way."""
+    files = generated_files(identity, mapped=mapped)
+    return (SetHostname(identity.hostname), *(WriteFile(f"{GENERATED}/{name}", text) for name, text in files.items()))
+
+
 def identity_plan(
     identity: Identity, mount_fds: tuple[int, ...], log_fds: tuple[int, ...], namespace: UserNamespace | None
 ) -> tuple[Operation, ...]:
     """`namespace`: None where the kernel has no user namespaces for us."""
-    mapped = namespace is not None
     return (
-        SetHostname(identity.hostname),
-        *(WriteFile(f"{GENERATED}/{name}", text) for name, text in generated_files(identity, mapped=mapped).items()),
         *(AttachMount(fd, target) for fd, target in zip(mount_fds, identity.mounts, strict=True)),
         GiveAway(log_fds, identity.uid),
         EnterCgroupNamespace(),
         # Whoever enters a user namespace has every capability over it, in the bounding set too.
         *((EnterUserNamespace(namespace, identity.uid), EmptyBoundingSet()) if namespace else ()),
-        BecomeUser(user(identity, mapped=mapped)),
+        BecomeUser(user(identity, mapped=namespace is not None)),
         ChangeDirectory(identity.workdir),
     )
 

@@ -310,7 +310,9 @@ class Runtime:
         either way. What exec itself refuses ends the process, and `exec_failure` says why."""
         assert blank.control is not None
         marks = [("begin", time.perf_counter())]
-        self._send_identity(blank.control, replace(identity, spawn=self.can_spawn), mounts)
+        self._send_identity(blank.control, replace(identity, spawn=self.can_spawn))
+        if mounts:
+            self._send_mounts(blank.control, mounts)
         marks.append(("mounts", time.perf_counter()))
         try:
             # While the blank finds out who it is, which takes it longer than this.
@@ -324,18 +326,22 @@ class Runtime:
         marks.append(("exec", time.perf_counter()))
         return {name: (at - before) * 1000 for (_, before), (name, at) in itertools.pairwise(marks)}
 
-    def _send_identity(self, control: socket.socket, identity: Identity, mounts: tuple[BindMount, ...]) -> None:
+    def _send_identity(self, control: socket.socket, identity: Identity) -> None:
         message = identity.to_bytes()
         if len(message) > MESSAGE_BYTES_MAX:
             raise StartFailed(f"command and environment take {len(message)} bytes, at most {MESSAGE_BYTES_MAX} fit")
+        try:
+            control.send(message)
+        except ConnectionError as error:
+            raise BlankLost(f"the prepared process is gone: {error}") from error
+
+    def _send_mounts(self, control: socket.socket, mounts: tuple[BindMount, ...]) -> None:
         fds: list[int] = []
         try:
             for bind in mounts:
                 fds.append(_open_mount(bind))
-            try:
-                socket.send_fds(control, [message], fds)
-            except ConnectionError as error:
-                raise BlankLost(f"the prepared process is gone: {error}") from error
+            with suppress(ConnectionError):  # it failed meanwhile, and what it said of that is read next
+                socket.send_fds(control, [b"mounts"], fds)
         finally:
             for fd in fds:
                 os.close(fd)

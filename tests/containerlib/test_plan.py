@@ -44,7 +44,8 @@ BLOG = Identity(
 
 
 def becoming(mapped: bool = True) -> tuple[Operation, ...]:
-    return plan.identity_plan(BLOG, (7, 8), (1, 2), UserNamespace(3, 4, 5) if mapped else None)
+    namespace = UserNamespace(3, 4, 5) if mapped else None
+    return (*plan.naming_plan(BLOG, mapped=mapped), *plan.identity_plan(BLOG, (7, 8), (1, 2), namespace))
 
 
 def positions(operations: tuple[Operation, ...], kind: type[Operation]) -> list[int]:
