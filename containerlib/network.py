@@ -19,6 +19,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from containerlib.sockdiag import SocketDiag
 
+GROUP = 0x6663  # of every container's link on this host, for rules: by its name it could be taken for somebody else's
 SLOT_FIRST = 2  # 0 is the network's own address, 1 the host's
 _NUD_PERMANENT = 0x80
 _SCOPE_LINK = 253
@@ -177,7 +178,7 @@ class Network:
 
     def _make_pair(self, name: str, slot: int, namespace: int) -> None:
         peer = {"ifname": "eth0", "net_ns_fd": namespace, "address": self.addresses.hardware(slot)}
-        self._route.link("add", ifname=name, kind="veth", peer=peer, address=self.addresses.hardware(1))
+        self._route.link("add", ifname=name, kind="veth", peer=peer, address=self.addresses.hardware(1), group=GROUP)
 
     def _configure_inside(self, inner: IPRoute, slot: int) -> None:
         host = self.addresses.host

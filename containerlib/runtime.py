@@ -29,6 +29,7 @@ from containerlib import cgroups, kernel, process, seccomp
 from containerlib.blank import MESSAGE_BYTES_MAX
 from containerlib.bootstrap import usr
 from containerlib.cgroups import Group, Limits
+from containerlib.firewall import USUAL, Firewall, NetworkPolicy
 from containerlib.identity import Identity
 from containerlib.network import Addresses, Network, Wire
 from containerlib.sources import open_source
@@ -96,6 +97,7 @@ class Container:
     start_time: int
     control: socket.socket | None = None
     program: Program | None = None
+    policy: NetworkPolicy = USUAL
 
     @property
     def address(self) -> str:
@@ -131,6 +133,7 @@ class Runtime:
     on_launcher_lost: Callable[[], None] = lambda: None
     tree: cgroups.Tree = field(init=False)
     network: Network = field(init=False)
+    firewall: Firewall = field(init=False)
     can_spawn: bool = field(default=False, init=False)
     maps_users: bool = field(default=False, init=False)
     _filter: int = field(default=-1, init=False)
@@ -139,6 +142,9 @@ class Runtime:
     _replies: dict[int, asyncio.Future[tuple[int, list[int]]]] = field(default_factory=dict, init=False)
     _exits: dict[int, int] = field(default_factory=dict, init=False)
     _slots: set[int] = field(default_factory=set, init=False)
+    _policies: dict[str, NetworkPolicy] = field(
+        default_factory=dict, init=False
+    )  # by address, of those that are not usual
     _next_slot: int = field(default=0, init=False)
     _etc: tuple[float, Path] | None = field(default=None, init=False)
 
@@ -149,8 +155,11 @@ class Runtime:
         self.maps_users = await self._blocking(_maps_users)
         self._filter = seccomp.memory_file(seccomp.compile_filter())
         self.tree = cgroups.find(self.config.cgroup)
-        self.network = await self._blocking(Network, Addresses.parse(self.config.network))
+        addresses = Addresses.parse(self.config.network)
+        self.network = await self._blocking(Network, addresses)
+        self.firewall = await self._blocking(Firewall, addresses.network)
         await self._blocking(self.network.set_up)
+        await self._blocking(self.firewall.set_up, usr.nameserver_addresses())
         for directory in (self.config.run_dir / "slots", self.config.run_dir / "stage"):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._next_slot = self.network.addresses.slots.start
@@ -158,6 +167,7 @@ class Runtime:
     async def close(self) -> None:
         self._drop_launcher()
         os.close(self._filter)
+        await self._blocking(self.firewall.close)
         await self._blocking(self.network.close)
         self._worker.shutdown()
 
@@ -304,11 +314,18 @@ class Runtime:
     # ---- waking
 
     async def wake(
-        self, blank: Container, identity: Identity, mounts: tuple[BindMount, ...], limits: Limits
+        self,
+        blank: Container,
+        identity: Identity,
+        mounts: tuple[BindMount, ...],
+        limits: Limits,
+        policy: NetworkPolicy = USUAL,
     ) -> dict[str, float]:
         """Milliseconds by phase, once all that can be wrong before exec is behind it. Raises StartFailed; the blank is used up
         either way. What exec itself refuses ends the process, and `exec_failure` says why."""
         assert blank.control is not None
+        if policy != USUAL:
+            await self._grant(blank, policy)
         marks = [("begin", time.perf_counter())]
         self._send_identity(blank.control, replace(identity, spawn=self.can_spawn))
         if mounts:
@@ -325,6 +342,13 @@ class Runtime:
             blank.program = await _expect_exec(blank.control)
         marks.append(("exec", time.perf_counter()))
         return {name: (at - before) * 1000 for (_, before), (name, at) in itertools.pairwise(marks)}
+
+    async def _grant(self, blank: Container, policy: NetworkPolicy) -> None:
+        blank.policy = self._policies[blank.address] = policy
+        try:
+            await self._blocking(self.firewall.grant, blank.address, policy)
+        except OSError as error:
+            raise StartFailed(f"its network policy cannot be set: {error}") from error
 
     def _send_identity(self, control: socket.socket, identity: Identity) -> None:
         message = identity.to_bytes()
@@ -360,7 +384,9 @@ class Runtime:
 
     # ---- following and tearing down
 
-    async def adopt(self, slot: int, pid: int, started: int, *, init: bool) -> Container | None:
+    async def adopt(
+        self, slot: int, pid: int, started: int, *, init: bool, policy: NetworkPolicy = USUAL
+    ) -> Container | None:
         """A container of a former agent; None if it has ended. `init`: its PID 1 is not the program itself."""
         if process.start_time(pid) != started:
             return None
@@ -382,6 +408,8 @@ class Runtime:
             half_made.pop_all()
         self._slots.add(slot)
         container = Container(slot, pid, pidfd, self.tree.group(str(slot)), wire, (out, err), "", started)
+        if policy != USUAL:  # `sweep` sets it
+            container.policy = self._policies[container.address] = policy
         if not (init and self.can_spawn):
             return container
         container.program = _program_of(pid)
@@ -407,6 +435,8 @@ class Runtime:
         container.kill()
         container.close()
         await self._blocking(self.network.disconnect, container.wire)
+        if self._policies.pop(container.address, None):
+            await self._blocking(self.firewall.withdraw, container.address, container.policy)
         await self._remove_slot(container.slot)
 
     async def sweep(self, kept: set[int]) -> set[int]:
@@ -415,6 +445,7 @@ class Runtime:
         named = {int(name) for name in self.tree.names() if name.isdigit()}
         files = {int(entry.name) for entry in (self.config.run_dir / "slots").iterdir() if entry.name.isdigit()}
         left = (linked | named | files) - kept
+        await self._blocking(self.firewall.keep_only, self._policies)
         for slot in left:
             for pid in self.tree.group(str(slot)).processes():
                 with suppress(ProcessLookupError):
@@ -429,6 +460,7 @@ class Runtime:
     async def remove_all(self) -> None:
         await self.sweep(set())
         await self._blocking(self.network.tear_down)
+        await self._blocking(self.firewall.tear_down)
         await self._blocking(self.tree.remove)
 
     async def _remove_slot(self, slot: int) -> None:

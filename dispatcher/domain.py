@@ -95,15 +95,22 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         units.parse_cpu(self.boot_cpu)
 
 
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
 class AppSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """apps/APP/spec. What people change while it runs (count, cpu, memory, switch) has keys of its own."""
 
     command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 80
+    port: Port = 80
     mounts: tuple[Mount, ...] = ()
     env: dict[str, str] = {}
     workdir: str = "/"
     pids: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 256
+    outbound: bool = True  # may reach other hosts, where this one forwards
+    host_ports: Annotated[
+        tuple[Port, ...], msgspec.Meta(max_length=64)
+    ] = ()  # TCP ports of the Compute itself that it may reach
     init: bool = True  # a tiny init is PID 1, reaps and forwards signals
     policy: Policy = Policy()
 

@@ -105,6 +105,11 @@ def nameservers() -> str:
     return ""
 
 
+def nameserver_addresses() -> list[str]:
+    words = (line.split() for line in nameservers().splitlines() if line.startswith("nameserver"))
+    return [address for _, address, *_ in words if not address.startswith("127.")]
+
+
 def _files(etc: Path, names: Iterable[str]) -> Iterator[Path]:
     """Regular files and links, in a fixed order, that everybody may read."""
     for name in names:

@@ -33,6 +33,10 @@ class Flags:
     workdir: Annotated[Text, _flag("--workdir", "The folder in which the command starts.")] = None
     pids: Annotated[int | None, _flag("--pids", "How many processes and threads it may have.")] = None
     init: Annotated[bool | None, _flag("--init/--no-init", "Run the command under a tiny init as PID 1.")] = None
+    outbound: Annotated[bool | None, _flag("--outbound/--no-outbound", "Let it reach other hosts.")] = None
+    host_ports: Annotated[
+        Text, _flag("--host-ports", "TCP ports of the host that it may reach, such as 3306,6379; '' for none.", "PORTS")
+    ] = None
 
     containers: Annotated[Text, _flag("--containers", "How many containers, or auto.")] = None
     cpu: Annotated[Text, _flag("--cpu", "Share of one core for each container such as 60%, or auto.")] = None

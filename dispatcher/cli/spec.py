@@ -61,9 +61,11 @@ def _drop[T](found: list[T], unwanted: Iterable[str], name: Callable[[T], str], 
 def _built(values: dict[str, Any], flags: Flags, cwd: str) -> AppSpec:
     if flags.run is not None:
         values["command"] = _parsed("run", shlex.split, flags.run)
-    for field in ("port", "workdir", "pids", "init"):
+    for field in ("port", "workdir", "pids", "init", "outbound"):
         if (value := getattr(flags, field)) is not None:
             values[field] = value
+    if flags.host_ports is not None:
+        values["host_ports"] = _parsed("host_ports", parse_ports, flags.host_ports)
     mounts = {mount["target"]: mount for mount in values.get("mounts", ())}
     mounts |= {mount["target"]: mount for mount in (parse_mount(word, cwd) for word in flags.mount or ())}
     values["mounts"] = list(mounts.values())
@@ -71,6 +73,14 @@ def _built(values: dict[str, Any], flags: Flags, cwd: str) -> AppSpec:
     if policy := values.pop("policy", {}) | _policy(flags):
         values["policy"] = policy
     return _converted(values)
+
+
+def parse_ports(word: str) -> list[int]:
+    """Raises ValueError."""
+    words = word.replace(",", " ").split()
+    if wrong := [each for each in words if not (each.isascii() and each.isdigit())]:
+        raise ValueError(f"{wrong[0]!r} is not a port number")
+    return [int(each) for each in words]
 
 
 def _policy(flags: Flags) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the kernel and the packages of this host offer. Each check tries the thing itself and leaves nothing behind."""
 
 import ctypes
+import ipaddress
 import os
 import platform
 import socket
@@ -178,6 +179,23 @@ def _try_veth() -> None:
         links.link("add", ifname="doctor0", kind="veth", peer="doctor1")
 
 
+def network_policy() -> Finding:
+    failure = _in_child(_try_firewall)
+    if not failure:
+        return ok("nftables", "yes")
+    return missing(
+        "nftables", failure, "apt install nftables; a kernel with CONFIG_NF_TABLES_INET and CONFIG_NFT_FIB_INET"
+    )
+
+
+def _try_firewall() -> None:
+    from containerlib import firewall
+
+    os.unshare(os.CLONE_NEWNET)
+    network = ipaddress.IPv4Network("100.64.0.0/24")
+    firewall.run_nft(firewall.ruleset(network, ["192.0.2.1"], forwards=True))
+
+
 def init() -> Finding:
     if os.access(plan.INIT, os.X_OK):
         return ok("init", plan.INIT)
@@ -242,5 +260,5 @@ def _in_child(attempt: Callable[[], None]) -> str:
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
     root, python, cgroups, namespaces, user_namespaces, system_call_filter, mount_calls, overlayfs, veth, sock_diag,
-    listen_events, pidfd, init, forwarding, pressure, clock,
+    network_policy, listen_events, pidfd, init, forwarding, pressure, clock,
 )  # fmt: skip

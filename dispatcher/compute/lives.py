@@ -17,6 +17,7 @@ from typing import Protocol
 
 from containerlib import process
 from containerlib.cgroups import Limits
+from containerlib.firewall import NetworkPolicy
 from containerlib.identity import Identity
 from containerlib.runtime import BindMount, BlankLost, Container, Runtime, StartFailed
 from dispatcher import units
@@ -31,7 +32,7 @@ from dispatcher.compute.readiness import (
     concurrency_of,
     wait_until_listening,
 )
-from dispatcher.domain import App, Cause, Status, life_name
+from dispatcher.domain import App, AppSpec, Cause, Status, life_name
 from dispatcher.tasks import Tasks, border
 
 ACK_S = 2.0  # a proxy that does not confirm a drain within this is taken at its last word
@@ -237,7 +238,7 @@ class Lives:
         )
         mounts = tuple(BindMount(mount.source, mount.target, mount.readonly) for mount in spec.mounts)
         limits = Limits(units.parse_cpu(spec.policy.boot_cpu), app.memory_bytes, spec.pids)
-        return await self._runtime.wake(handle, identity, mounts, limits)
+        return await self._runtime.wake(handle, identity, mounts, limits, _network_policy(spec))
 
     def _follow(self, life: Life) -> None:
         assert life.handle is not None
@@ -366,7 +367,10 @@ class Lives:
 
     async def adopt(self, record: Record) -> bool:
         """A life of the agent before this one. False: it ended meanwhile."""
-        handle = await self._runtime.adopt(record.slot, record.pid, record.start_time, init=record.app.spec.init)
+        spec = record.app.spec
+        handle = await self._runtime.adopt(
+            record.slot, record.pid, record.start_time, init=spec.init, policy=_network_policy(spec)
+        )
         if handle is None:
             return False
         handle.etc_image = record.etc_image
@@ -471,6 +475,10 @@ class Lives:
                 life.handle.group.set_memory(before.memory_bytes)
                 raise
         self._journal.write(life.record())
+
+
+def _network_policy(spec: AppSpec) -> NetworkPolicy:
+    return NetworkPolicy(spec.outbound, spec.host_ports)
 
 
 def _why_not_ready(finding: Finding, port: int, timeout_s: float) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from containerlib.cgroups import Limits
+from containerlib.firewall import USUAL, NetworkPolicy
 from containerlib.identity import Identity
 from containerlib.runtime import BindMount, Program, StartFailed
 from containerlib.sockdiag import TCP_ESTABLISHED, TCP_LISTEN, TcpSocket
@@ -103,6 +104,7 @@ class FakeContainer:
         self.stdout, self.stderr = out[1], err[1]
         self.identity: Identity | None = None
         self.mounts: tuple[BindMount, ...] = ()
+        self.policy = USUAL
         self.status: int | None = None
         self.is_dead = False
         self.is_closed = False
@@ -181,7 +183,12 @@ class FakeRuntime:
         return container
 
     async def wake(
-        self, blank: FakeContainer, identity: Identity, mounts: tuple[BindMount, ...], limits: Limits
+        self,
+        blank: FakeContainer,
+        identity: Identity,
+        mounts: tuple[BindMount, ...],
+        limits: Limits,
+        policy: NetworkPolicy = USUAL,
     ) -> dict[str, float]:
         blank.group.set_limits(limits)
         if blank.is_dead:
@@ -189,7 +196,7 @@ class FakeRuntime:
         if self.refusing:
             blank.end(127 << 8)
             raise self.refusing
-        blank.identity, blank.mounts = identity, mounts
+        blank.identity, blank.mounts, blank.policy = identity, mounts, policy
         self.woken.append(blank)
         await asyncio.sleep(0)  # the real one always has to hear from the blank
         self.programs.get(identity.hostname, _serve)(blank)
@@ -198,10 +205,13 @@ class FakeRuntime:
     def exec_failure(self, container: FakeContainer) -> str:
         return ""
 
-    async def adopt(self, slot: int, pid: int, started: int, *, init: bool) -> FakeContainer | None:
+    async def adopt(
+        self, slot: int, pid: int, started: int, *, init: bool, policy: NetworkPolicy = USUAL
+    ) -> FakeContainer | None:
         container = self.containers.get(slot)
         if container is None or container.is_dead or (container.pid, container.start_time) != (pid, started):
             return None
+        container.policy = policy
         return container
 
     async def exit_status(self, container: FakeContainer) -> int | None:

@@ -9,6 +9,7 @@ addresses, cgroups, trace instances, files.
 import asyncio
 import contextlib
 import inspect
+import ipaddress
 import json
 import os
 import re
@@ -30,6 +31,7 @@ import psutil
 import pytest
 from supervisor.xmlrpc import SupervisorTransport
 
+from containerlib.firewall import table_name
 from dispatcher.cmdb import codec, keys
 from dispatcher.cmdb.client import EtcdStore
 from dispatcher.compute import protocol
@@ -366,6 +368,9 @@ class Installation:
             address.address == host for addresses in psutil.net_if_addrs().values() for address in addresses
         ) else []  # fmt: skip
         found += [f"route {line}" for line in _routes() if line.split()[1] == _hexadecimal(self.settings.network)]
+        table = table_name(ipaddress.IPv4Network(self.settings.network))
+        tables = subprocess.check_output(["nft", "list", "tables"], text=True)
+        found += [f"nft table {table}"] if table in tables else []
         found += [f"trace instance {path}" for path in Path("/sys/kernel/tracing/instances").glob(self.settings.cgroup)]
         found += [
             f"file {path}" for path in self.base.iterdir() if path.name not in ("settings.toml", "quickstart.out")

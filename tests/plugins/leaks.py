@@ -9,6 +9,8 @@ import gc
 import inspect
 import os
 import re
+import shutil
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -68,8 +70,10 @@ def network() -> Things:
     """Nothing while others run containers on this machine: a link does not tell whose it is."""
     if others_run():
         return frozenset()
-    namespaces = {f"network namespace {path}" for path in Path("/run/netns").glob("*")}
-    return frozenset(namespaces | {f"link {path.name}" for path in Path("/sys/class/net").iterdir()})
+    found = {f"network namespace {path}" for path in Path("/run/netns").glob("*")}
+    if shutil.which("nft"):
+        found |= {f"nft {line}" for line in subprocess.check_output(["nft", "list", "tables"], text=True).splitlines()}
+    return frozenset(found | {f"link {path.name}" for path in Path("/sys/class/net").iterdir()})
 
 
 def others_run() -> bool:

@@ -66,7 +66,7 @@ async def test_a_connection_of_the_app_to_its_database_does_not(host: Host) -> N
     with socket.create_server((gateway(host), 0)) as database:
         port = database.getsockname()[1]
         program = f"d = socket.create_connection(('{gateway(host)}', {port})); serve()"
-        await host.app("blog", *python(program), policy=SHORT)
+        await host.app("blog", *python(program), policy=SHORT, host_ports=(port,))
         await host.wake("blog")
         accepted, _ = database.accept()
         with accepted:

@@ -41,6 +41,8 @@ def test_new_spec() -> None:
         env=["A=1", "A=2"],
         port=81,
         init=False,
+        outbound=False,
+        host_ports="3306, 6379",
         idle="1h30m",
         while_starting=WhileStarting.PAGE,
         concurrency="4",
@@ -56,6 +58,8 @@ def test_new_spec() -> None:
         env={"A": "2"},
         port=81,
         init=False,
+        outbound=False,
+        host_ports=(3306, 6379),
         policy=policy,
     )
 
@@ -67,8 +71,17 @@ def test_no_flags_change_nothing() -> None:
 
 
 def test_flags_can_take_back() -> None:
-    old = AppSpec(("x",), policy=Policy(concurrency=2, health_path="/h", server_timing=True))
-    assert changed_spec(old, Flags(concurrency="auto", health_path="", server_timing=False), "/") == AppSpec(("x",))
+    old = AppSpec(("x",), host_ports=(80,), policy=Policy(concurrency=2, health_path="/h", server_timing=True))
+    flags = Flags(concurrency="auto", health_path="", server_timing=False, host_ports="")
+    assert changed_spec(old, flags, "/") == AppSpec(("x",))
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("80,x", "'x' is not a port number"), ("0", "host_ports"), ("70000", "host_ports")]
+)
+def test_ports_of_the_host_that_are_none(word: str, said: str) -> None:
+    with pytest.raises(Problem, match=said):
+        new_spec(Flags(run="x", host_ports=word), "/")
 
 
 @given(st.text())
