@@ -184,7 +184,7 @@ class Installation:
         **policy: Any,
     ) -> None:
         """By default the site of tests/acceptance/site; `policy` may also hold fields of the spec itself."""
-        own = {field: policy.pop(field) for field in ("port", "pids", "init", "env") if field in policy}
+        own = {field: policy.pop(field) for field in ("port", "pids", "init", "env", "host_ports") if field in policy}
         spec = AppSpec(
             command=command or ("python3", "-SI", "/srv/site.py"),
             mounts=(Mount(str(SITE), "/srv", readonly=True), *mounts),
