@@ -28,6 +28,12 @@ MOVE_MOUNT_F_EMPTY_PATH = 4
 MOUNT_ATTR_RDONLY = 1
 MOUNT_ATTR_NOSUID = 2
 MOUNT_ATTR_NODEV = 4
+MOUNT_ATTR_IDMAP = 0x100000
+FSOPEN_CLOEXEC = 1
+FSMOUNT_CLOEXEC = 1
+FSCONFIG_SET_STRING = 1
+FSCONFIG_SET_FD = 5
+FSCONFIG_CMD_CREATE = 6
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
@@ -53,6 +59,9 @@ _CAPABILITY_VERSION_3 = 0x20080522
 # The generic syscall table: the same numbers on every architecture since Linux 5.1.
 _NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
+_NR_FSOPEN = 430
+_NR_FSCONFIG = 431
+_NR_FSMOUNT = 432
 _NR_OPENAT2 = 437
 _NR_MOUNT_SETATTR = 442
 # Older than that table, so one number for each architecture.
@@ -109,14 +118,32 @@ def move_mount(mount_fd: int, target: str) -> None:
     _check(result, "move_mount", target)
 
 
-def mount_setattr(mount_fd: int, attributes: int, *, recursive: bool = True) -> None:
-    """Sets MOUNT_ATTR_* on the mount behind a descriptor (5.12)."""
-    request = struct.pack("=QQQQ", attributes, 0, 0, 0)
+def mount_setattr(mount_fd: int, attributes: int, *, recursive: bool = True, user_namespace: int = 0) -> None:
+    """Sets MOUNT_ATTR_* on the mount behind a descriptor (5.12). With MOUNT_ATTR_IDMAP its ids are those that this user namespace
+    maps them to, which only a detached mount of some filesystems takes."""
+    request = struct.pack("=QQQQ", attributes, 0, 0, user_namespace)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     result = _libc.syscall(
         _NR_MOUNT_SETATTR, mount_fd, b"", ctypes.c_uint(flags), request, ctypes.c_size_t(len(request))
     )
     _check(result, "mount_setattr", f"{attributes:#x}")
+
+
+def fsopen(filesystem: str) -> int:
+    """A filesystem to be (5.2): fsconfig tells it its parameters, FSCONFIG_CMD_CREATE makes it, fsmount gives a detached mount."""
+    return _check(_libc.syscall(_NR_FSOPEN, filesystem.encode(), FSOPEN_CLOEXEC), "fsopen", filesystem)
+
+
+def fsconfig(fs: int, command: int, key: str = "", value: str | int = "") -> None:
+    """`value`: a string, or a descriptor with FSCONFIG_SET_FD."""
+    word = value.encode() if isinstance(value, str) and value else None
+    number = value if isinstance(value, int) else 0
+    result = _libc.syscall(_NR_FSCONFIG, fs, ctypes.c_uint(command), key.encode() or None, word, number)
+    _check(result, "fsconfig", f"{key}={value}".strip("="))
+
+
+def fsmount(fs: int, attributes: int = 0) -> int:
+    return _check(_libc.syscall(_NR_FSMOUNT, fs, FSMOUNT_CLOEXEC, ctypes.c_uint(attributes)), "fsmount", fs)
 
 
 def prctl(option: int, argument: int = 0, second: int = 0) -> int:
