@@ -47,7 +47,7 @@ async def rows_equal_lives(installation, names):
         }
         return told == written
 
-    await wait_for(equal, 5.0, "the rows equal the agent's truth")
+    await wait_for(equal, 15.0, "the rows equal the agent's truth")
 
 
 def load_on(installation, name):

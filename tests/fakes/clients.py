@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 
+PATIENCE_S = 30.0  # as long as a site may take to start: what is slower than it should be is for the tests of that
+
 
 @dataclass
 class Response:
@@ -28,14 +30,14 @@ class Connection:
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
-    async def head(self, *, within_s: float = 10.0) -> Response:
+    async def head(self, *, within_s: float = PATIENCE_S) -> Response:
         async with asyncio.timeout(within_s):
             raw = await self.reader.readuntil(b"\r\n\r\n")
         first, *rest = raw.decode("latin-1").split("\r\n")
         fields = dict(line.split(": ", 1) for line in rest if line)
         return Response(int(first.split()[1]), {name.lower(): value for name, value in fields.items()}, b"", raw)
 
-    async def response(self, *, within_s: float = 10.0, method: str = "GET") -> Response:
+    async def response(self, *, within_s: float = PATIENCE_S, method: str = "GET") -> Response:
         response = await self.head(within_s=within_s)
         async with asyncio.timeout(within_s):
             if method == "HEAD" or response.status in (204, 304):
