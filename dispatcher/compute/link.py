@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -33,6 +34,7 @@ BACK_OFF_FIRST_S, BACK_OFF_LAST_S = 0.05, 1.0
 ANSWER_GRACE_S = 1.0  # beyond the wait that the agent was asked for: it says itself that the time is over
 DETAIL_CHARACTERS_MAX = 200
 VISIT_WAIT_S = 10.0
+RESTART_S, RETRY_S = 5.0, 0.05  # a killed agent is restarted within a second or two
 
 
 def _nothing(message: Live | Gone) -> None:
@@ -191,7 +193,7 @@ def visit(path: str, message: protocol.Enter) -> Iterator[Door]:
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.settimeout(VISIT_WAIT_S)
-            connection.connect(path)
+            _connect(connection, path)
             connection.sendall(protocol.encode(message))
             with connection.makefile("rb") as lines:
                 answer = protocol.decode_from_agent(lines.readline(protocol.LINE_BYTES_MAX))
@@ -203,9 +205,33 @@ def visit(path: str, message: protocol.Enter) -> Iterator[Door]:
         yield answer
 
 
+def _connect(connection: socket.socket, path: str) -> None:
+    """A socket that is there and refuses is a killed agent's: the next one is on its way."""
+    deadline = time.monotonic() + RESTART_S
+    while True:
+        try:
+            connection.connect(path)
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_S)
+
+
 def _no_agent(path: str, error: Exception) -> Problem:
     hint = "is `fastcontainer agent` running?"
     return Problem(Code.NO_COMPUTE, f"the agent at {path} does not answer ({error})", hint=hint)
+
+
+async def _opened(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    deadline = time.monotonic() + RESTART_S
+    while True:
+        try:
+            return await asyncio.open_unix_connection(path, limit=protocol.LINE_BYTES_MAX)
+        except ConnectionRefusedError:  # as in _connect
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(RETRY_S)
 
 
 async def say[M: (protocol.Start, protocol.Stop, protocol.Ensure)](
@@ -214,7 +240,7 @@ async def say[M: (protocol.Start, protocol.Stop, protocol.Ensure)](
     """One question on a connection of its own; raises Problem. The command line's way."""
     try:
         async with asyncio.timeout(wait_s):
-            reader, writer = await asyncio.open_unix_connection(path, limit=protocol.LINE_BYTES_MAX)
+            reader, writer = await _opened(path)
             try:
                 writer.write(protocol.encode(message))
                 while line := await reader.readline():

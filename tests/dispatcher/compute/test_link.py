@@ -1,6 +1,7 @@
 """The client side of the agent's socket, against a fake agent on a real one."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from dispatcher.compute import link as link_module
 from dispatcher.compute import protocol
 from dispatcher.compute.link import AgentLink, say
-from dispatcher.compute.protocol import Done, Gone, Live, Refused, Stop
+from dispatcher.compute.protocol import Done, Enter, Gone, Live, Refused, Stop
 from dispatcher.domain import Status
 from dispatcher.problems import Code, Problem
 from tests.fakes import sites
@@ -160,6 +161,32 @@ async def test_an_agent_that_talks_nonsense_is_left_and_tried_again(wire):
     for writer in list(wire.agent._writers):
         writer.write(b"nonsense\n")
     await wire.agent.until(lambda: len(wire.agent.attached) == 2)
+
+
+async def test_the_command_line_waits_for_the_next_agent_when_one_was_killed(tmp_path, monkeypatch):
+    path, gone = (str(tmp_path / name) for name in ("agent.sock", "gone.sock"))
+    with socket.socket(socket.AF_UNIX) as killed:  # it is there, and nobody listens
+        killed.bind(path)
+
+    async def agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = protocol.decode_to_agent(await reader.readline())
+        assert isinstance(asked, Stop)
+        writer.write(protocol.encode(Done(asked.id, ("blog/1.1",))))
+        writer.close()
+
+    saying = asyncio.get_running_loop().create_task(say(path, Stop(1, "blog")))
+    await asyncio.sleep(0)  # it was refused, or will be
+    assert not saying.done()
+    server = await asyncio.start_unix_server(agent, path)
+    assert await saying == Done(1, ("blog/1.1",))
+    server.close()
+    monkeypatch.setattr(link_module, "RESTART_S", 0.0)
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(gone)
+    with pytest.raises(Problem, match="does not answer"):
+        await say(gone, Stop(1, "blog"))
+    with pytest.raises(Problem, match="does not answer"), link_module.visit(gone, Enter(1, "blog")):
+        pass
 
 
 async def test_the_command_line_says_one_thing(tmp_path):
