@@ -10,19 +10,19 @@ Everything here blocks for milliseconds (netlink waits for RCU): call it from a 
 import errno
 import ipaddress
 import os
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from containerlib import netlink
 from containerlib.sockdiag import SocketDiag
 
 GROUP = 0x6663  # of every container's link on this host, for rules: by its name it could be taken for somebody else's
 SLOT_FIRST = 2  # 0 is the network's own address, 1 the host's
-_NUD_PERMANENT = 0x80
-_SCOPE_LINK = 253
 _LOOPBACK_INDEX = 1
 
 
@@ -84,6 +84,7 @@ class Network:
     def __init__(self, addresses: Addresses) -> None:
         self.addresses = addresses
         self._route = IPRoute()
+        self._fast = netlink.Route()
         self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def set_up(self) -> None:
@@ -116,16 +117,21 @@ class Network:
         name = self.addresses.link(slot)
         try:
             self._make_pair(name, slot, namespace)
-            with self._inside(namespace):
-                diag = SocketDiag()
-                inner = IPRoute()
-            with inner:
-                self._configure_inside(inner, slot)
-            return Wire(slot, self._configure_host(name, slot), self.addresses.of(slot), diag)
+            with ExitStack() as half_made:
+                with self._inside(namespace):
+                    diag = SocketDiag()
+                    half_made.callback(diag.close)
+                    inner = half_made.enter_context(netlink.Route())
+                    index = socket.if_nametoindex("eth0")
+                self._configure_inside(inner, index, slot)
+                wire = Wire(slot, self._configure_host(name, slot), self.addresses.of(slot), diag)
+                half_made.pop_all()
+            inner.close()
+            return wire
         except BaseException as error:
             self.disconnect_name(name)
-            if isinstance(error, NetlinkError):
-                raise OSError(error.code, f"link {name}: {error}") from error
+            if isinstance(error, OSError):
+                raise OSError(error.errno, f"link {name}: {error}") from error
             raise
         finally:
             os.close(namespace)
@@ -138,8 +144,18 @@ class Network:
                 diag = SocketDiag()
         finally:
             os.close(namespace)
-        found = self._route.link_lookup(ifname=self.addresses.link(slot))
-        return Wire(slot, found[0] if found else 0, self.addresses.of(slot), diag)
+        try:
+            index = socket.if_nametoindex(self.addresses.link(slot))
+        except OSError:
+            index = 0
+        return Wire(slot, index, self.addresses.of(slot), diag)
+
+    def has_link(self, wire: Wire) -> bool:
+        """Until the kernel has taken it along with the namespace. Quick enough for an event loop."""
+        try:
+            return socket.if_nametoindex(self.addresses.link(wire.slot)) == wire.index
+        except OSError:
+            return False
 
     def disconnect(self, wire: Wire) -> None:
         """By index: a look-up by name would walk all interfaces. The namespace's end, if it ended first, took this one along."""
@@ -147,8 +163,8 @@ class Network:
         self._delete(wire.index)
 
     def disconnect_name(self, name: str) -> None:
-        for index in self._route.link_lookup(ifname=name):
-            self._delete(index)
+        with suppress(OSError):  # there is none
+            self._delete(socket.if_nametoindex(name))
 
     def slots_in_use(self) -> set[int]:
         names = (link.get("ifname") for link in self._route.get_links())
@@ -156,15 +172,16 @@ class Network:
 
     def close(self) -> None:
         self._route.close()
+        self._fast.close()
         os.close(self._home)
 
     def _delete(self, index: int) -> None:
         if index == 0:
             return
         try:
-            self._route.link("del", index=index)
-        except NetlinkError as error:
-            if error.code not in (errno.ENODEV, errno.ENOENT):
+            self._fast.request(netlink.delete_link(index))
+        except OSError as error:
+            if error.errno not in (errno.ENODEV, errno.ENOENT):
                 raise
 
     @contextmanager
@@ -177,23 +194,33 @@ class Network:
             os.setns(self._home, os.CLONE_NEWNET)
 
     def _make_pair(self, name: str, slot: int, namespace: int) -> None:
-        peer = {"ifname": "eth0", "net_ns_fd": namespace, "address": self.addresses.hardware(slot)}
-        self._route.link("add", ifname=name, kind="veth", peer=peer, address=self.addresses.hardware(1), group=GROUP)
+        self._fast.request(
+            netlink.veth(
+                name,
+                self.addresses.hardware(1),
+                peer="eth0",
+                peer_hardware=self.addresses.hardware(slot),
+                namespace=namespace,
+                group=GROUP,
+            )
+        )
 
-    def _configure_inside(self, inner: IPRoute, slot: int) -> None:
+    def _configure_inside(self, inner: netlink.Route, index: int, slot: int) -> None:
         host = self.addresses.host
-        (index,) = inner.link_lookup(ifname="eth0")
-        inner.link("set", index=_LOOPBACK_INDEX, state="up")
-        inner.addr("add", index=index, address=self.addresses.of(slot), prefixlen=32)
-        inner.link("set", index=index, state="up")
-        inner.neigh("add", dst=host, lladdr=self.addresses.hardware(1), ifindex=index, state=_NUD_PERMANENT)
-        inner.route("add", dst=f"{host}/32", oif=index, scope=_SCOPE_LINK)
-        inner.route("add", dst="default", gateway=host, oif=index)
+        inner.request(
+            netlink.link_up(_LOOPBACK_INDEX),
+            netlink.link_up(index),
+            netlink.address(index, self.addresses.of(slot), 32),
+            netlink.neighbour(index, host, self.addresses.hardware(1)),
+            netlink.route_to(index, host),
+            netlink.default_route(index, host),
+        )
 
     def _configure_host(self, name: str, slot: int) -> int:
+        index = socket.if_nametoindex(name)
         address = self.addresses.of(slot)
-        (index,) = self._route.link_lookup(ifname=name)
-        self._route.link("set", index=index, state="up")
-        self._route.neigh("add", dst=address, lladdr=self.addresses.hardware(slot), ifindex=index, state=_NUD_PERMANENT)
-        self._route.route("add", dst=f"{address}/32", oif=index, scope=_SCOPE_LINK, prefsrc=self.addresses.host)
-        return int(index)
+        self._fast.request(
+            netlink.neighbour(index, address, self.addresses.hardware(slot)),
+            netlink.route_to(index, address, source=self.addresses.host),
+        )
+        return index
