@@ -19,7 +19,7 @@ import time
 from typing import NoReturn
 
 from containerlib.identity import Identity
-from containerlib.operations import LoadFilter, Operation, WriteFile
+from containerlib.operations import EnterGroup, LoadFilter, Operation, WriteFile
 from containerlib.plan import PAUSE, argv, blank_plan, environment, identity_plan, naming_plan
 from containerlib.userns import UserNamespace, make_user_namespace
 
@@ -30,11 +30,15 @@ LOG_FDS = (1, 2)
 HEAD_START_S = 0.05  # of the program before its init: both begin on one CPU, and the exec of this process takes a while
 
 
-def run(control: socket.socket, stage: str, etc_image: str, filter: bytes, *, mapped: bool) -> NoReturn:
-    """Never returns, whatever happens: above this frame lies the launcher's loop. `filter`: of system calls. `mapped`: in a user
-    namespace of its own."""
-    step = "unshare"
+def run(
+    control: socket.socket, stage: str, etc_image: str, filter: bytes, entrances: tuple[str, ...], *, mapped: bool
+) -> NoReturn:
+    """Never returns, whatever happens: above this frame lies the launcher's loop. `filter`: of system calls. `entrances`: of its
+    control groups. `mapped`: in a user namespace of its own."""
+    step = "control groups"
     try:
+        _execute(tuple(EnterGroup(path) for path in entrances))
+        step = "unshare"
         os.unshare(NAMESPACES)
         links = tuple(name for name in ("bin", "sbin", "lib", "lib64") if os.path.lexists(f"/{name}"))
         for operation in blank_plan(stage, etc_image, links):

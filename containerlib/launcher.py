@@ -6,7 +6,8 @@ It knows nothing about sites: the agent asks for a blank, gets one end of its so
 So containers are forked from a small process without threads, and the agent may die, or be replaced, at any time.
 
 Messages are JSON datagrams on a SOCK_SEQPACKET socket that root alone may open; one agent at a time, the newest wins.
-    -> {"blank": SLOT, "etc": IMAGE, "mapped": BOOL}  + descriptors: stdout, stderr, the filter of system calls (see seccomp.py)
+    -> {"blank": SLOT, "groups": [FILE, ...], "etc": IMAGE, "mapped": BOOL}
+       + descriptors: stdout, stderr, the filter of system calls (see seccomp.py); the files are cgroups.Group.entrances
     <- {"blank": SLOT, "pid": PID}    + descriptors: the blank's socket, its pidfd
     <- {"exited": PID, "status": WAIT_STATUS}   (kept for the next agent while there is none)
 """
@@ -20,7 +21,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from typing import NoReturn
+from typing import Any, NoReturn
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - -I removed it
 
@@ -75,16 +76,16 @@ class Launcher:
             self.drop_agent()
             return
         request = json.loads(message)
-        self.make_blank(request["blank"], descriptors, request["etc"], mapped=request["mapped"])
+        self.make_blank(request, descriptors)
 
-    def make_blank(self, slot: int, descriptors: list[int], etc_image: str, *, mapped: bool) -> None:
+    def make_blank(self, request: dict[str, Any], descriptors: list[int]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Children of this process are born into a new pid namespace until setns undoes it; unshare twice would nest them.
         os.unshare(os.CLONE_NEWPID)
         try:
             pid = os.fork()
             if pid == 0:
-                self.become_blank(theirs, descriptors, etc_image, mapped=mapped)
+                self.become_blank(theirs, descriptors, request)
         finally:
             os.setns(self.own_pid_namespace, os.CLONE_NEWPID)
         theirs.close()
@@ -92,7 +93,7 @@ class Launcher:
             os.close(fd)
         pidfd = os.pidfd_open(pid)
         assert self.agent is not None
-        reply = json.dumps({"blank": slot, "pid": pid}).encode()
+        reply = json.dumps({"blank": request["blank"], "pid": pid}).encode()
         try:
             socket.send_fds(self.agent, [reply], [ours.fileno(), pidfd])
         except ConnectionError:
@@ -100,7 +101,7 @@ class Launcher:
         os.close(pidfd)
         ours.close()
 
-    def become_blank(self, control: socket.socket, descriptors: list[int], etc_image: str, *, mapped: bool) -> NoReturn:
+    def become_blank(self, control: socket.socket, descriptors: list[int], request: dict[str, Any]) -> NoReturn:
         try:
             blank.reset_signals()
             signal.set_wakeup_fd(-1)
@@ -113,7 +114,8 @@ class Launcher:
             kept = control.fileno()
             os.closerange(3, kept)
             os.closerange(kept + 1, 1 << 20)
-            blank.run(control, self.stage, etc_image, filter, mapped=mapped)
+            entrances = tuple(request["groups"])
+            blank.run(control, self.stage, request["etc"], filter, entrances, mapped=request["mapped"])
         finally:
             os._exit(126)
 

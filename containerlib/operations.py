@@ -24,6 +24,18 @@ class Operation(ABC):
 
 
 @dataclass(frozen=True, slots=True)
+class EnterGroup(Operation):
+    """`path`: one of cgroups.Group.entrances."""
+
+    path: str
+
+    def execute(self) -> None:
+        fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, b"0")
+        os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
 class DetachMountTree(Operation):
     """No mount made here shows on the host; what the host unmounts vanishes here too, so that nothing is pinned."""
 

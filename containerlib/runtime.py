@@ -38,6 +38,7 @@ PIPE_BYTES = 1 << 20  # of log output that waits for a reader: the kernel's limi
 BLANK_LIMITS = Limits(cpu=1.0, pids=256)  # most will have these: then nothing is written while somebody waits
 BLANK_TIMEOUT_S = 10.0
 WAKE_TIMEOUT_S = 10.0
+UNLINK_S, UNLINK_EVERY_S = 2.0, 0.01
 FINGERPRINT_EVERY_S = 30.0
 _log = logging.getLogger(__name__)
 
@@ -238,9 +239,10 @@ class Runtime:
             raise
 
     async def _make_blank(self, slot: int, group: Group, etc_image: Path) -> Container:
+        await self._blocking(group.set_limits, BLANK_LIMITS)
         readers, writers = self._make_fifos(slot)
         try:
-            pid, (control_fd, pidfd) = await self._ask_launcher(slot, etc_image, writers)
+            pid, (control_fd, pidfd) = await self._ask_launcher(slot, group, etc_image, writers)
         except BaseException:
             for fd in readers:
                 os.close(fd)
@@ -252,8 +254,6 @@ class Runtime:
         control.setblocking(False)
         wire: Wire | None = None
         try:
-            await self._blocking(group.set_limits, BLANK_LIMITS)
-            await self._blocking(group.enter, pid)
             await _expect_ready(control)  # before it says so, its network namespace may still be the host's
             wire = await self._blocking(self.network.connect, slot, pid)
         except BaseException:
@@ -266,14 +266,21 @@ class Runtime:
         started = process.start_time(pid) or 0
         return Container(slot, pid, pidfd, group, wire, readers, etc_image.name, started, control)
 
-    async def _ask_launcher(self, slot: int, etc_image: Path, logs: tuple[int, int]) -> tuple[int, list[int]]:
+    async def _ask_launcher(
+        self, slot: int, group: Group, etc_image: Path, logs: tuple[int, int]
+    ) -> tuple[int, list[int]]:
         if self._launcher is None:
             raise ConnectionError(f"no launcher listens at {self.config.launcher_socket}")
         reply: asyncio.Future[tuple[int, list[int]]] = asyncio.get_running_loop().create_future()
         self._replies[slot] = reply
         try:
-            request = json.dumps({"blank": slot, "etc": str(etc_image), "mapped": self.maps_users}).encode()
-            socket.send_fds(self._launcher, [request], [*logs, self._filter])
+            request = {
+                "blank": slot,
+                "groups": group.entrances(),
+                "etc": str(etc_image),
+                "mapped": self.maps_users,
+            }
+            socket.send_fds(self._launcher, [json.dumps(request).encode()], [*logs, self._filter])
             async with asyncio.timeout(BLANK_TIMEOUT_S):
                 return await reply
         finally:
@@ -434,10 +441,21 @@ class Runtime:
         """Everything of it, dead or alive."""
         container.kill()
         container.close()
-        await self._blocking(self.network.disconnect, container.wire)
+        await self._disconnect(container.wire)
         if self._policies.pop(container.address, None):
             await self._blocking(self.firewall.withdraw, container.address, container.policy)
         await self._remove_slot(container.slot)
+
+    async def _disconnect(self, wire: Wire) -> None:
+        """The kernel takes links along with their namespaces, many at once, and meanwhile nobody else's are delayed. To delete one
+        takes as long, 10 to 30 ms, in which our worker could do nothing else."""
+        wire.diag.close()  # it, too, would keep the namespace
+        deadline = time.monotonic() + UNLINK_S
+        while self.network.has_link(wire):
+            if time.monotonic() > deadline:  # somebody keeps the namespace
+                await self._blocking(self.network.disconnect, wire)
+                return
+            await asyncio.sleep(UNLINK_EVERY_S)
 
     async def sweep(self, kept: set[int]) -> set[int]:
         """Removes what a predecessor left: every slot of ours that is not kept. Returns the slots that it removed."""

@@ -15,6 +15,7 @@ from containerlib.runtime import Container, Runtime, StartFailed
 from dispatcher.tasks import Tasks
 
 CEILING = 32
+AT_ONCE = 4  # made at a time: two thirds of it is waiting for the kernel
 DEMAND_WINDOW_S = 60.0
 RETRY_S = 0.2
 REST_S = 0.1
@@ -31,6 +32,8 @@ class Pool:
         self._short = asyncio.Event()
         self._urgent = asyncio.Event()
         self._tasks = tasks
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._making = 0
         self.made = 0
         self._complaint = ""
 
@@ -88,17 +91,31 @@ class Pool:
             await self._short.wait()
             self._short.clear()
             await self._let_starts_pass()
-            while self._waiting or len(self._ready) < self.target(time.monotonic()):
-                try:
-                    blank = await self._runtime.make_blank()
-                except Exception as error:  # noqa: BLE001 - the border of a task without which nothing ever starts again
-                    self._complain(error)
-                    await asyncio.sleep(RETRY_S)
-                    continue
-                self.made += 1
-                self._complaint = ""
-                self._hand_over(blank)
-                await self.discard_stale(blank.etc_image)
+            while self._is_short(time.monotonic()):
+                await self._room.acquire()
+                self._making += 1
+                self._tasks.start(self._make(), name="blank")
+
+    def _is_short(self, now: float) -> bool:
+        waiting = sum(not future.done() for future in self._waiting)  # one may have given up
+        wanted = waiting + max(0, self.target(now) - len(self._ready))
+        return self._making < wanted
+
+    async def _make(self) -> None:
+        try:
+            blank = await self._runtime.make_blank()
+        except Exception as error:  # noqa: BLE001 - the border of a task without which nothing ever starts again
+            self._complain(error)
+            await asyncio.sleep(RETRY_S)
+            self._short.set()
+            return
+        finally:
+            self._making -= 1
+            self._room.release()
+        self.made += 1
+        self._complaint = ""
+        self._hand_over(blank)
+        await self.discard_stale(blank.etc_image)
 
     def _complain(self, error: Exception) -> None:
         """Once for each reason, however often it is met."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from containerlib import blank, launcher, seccomp
+from containerlib import blank, cgroups, launcher, seccomp
 from containerlib.identity import Identity
 
 pytestmark = pytest.mark.system
@@ -47,12 +47,12 @@ class Lab:
         raise AssertionError("it does not listen")
 
     def blank(
-        self, agent: socket.socket, slot: int = 5, *, etc: str = "", mapped: bool = True
+        self, agent: socket.socket, slot: int = 5, *, etc: str = "", groups: tuple[str, ...] = (), mapped: bool = True
     ) -> tuple[int, socket.socket, int]:
         """pid, control, the reading end of its stdout."""
         read, write = os.pipe()
-        request = json.dumps({"blank": slot, "etc": etc or str(self.etc), "mapped": mapped}).encode()
-        socket.send_fds(agent, [request], [write, write, self.filter])
+        request = {"blank": slot, "groups": groups, "etc": etc or str(self.etc), "mapped": mapped}
+        socket.send_fds(agent, [json.dumps(request).encode()], [write, write, self.filter])
         os.close(write)
         message, (control, pidfd), _, _ = socket.recv_fds(agent, 65536, 2)
         reply = json.loads(message)
@@ -117,6 +117,28 @@ def test_a_program_can_read_what_was_generated_for_it_whatever_umask_the_launche
     control.recv(100)
     control.send(identity("cat", "/.fastcontainer/hostname"))
     assert os.read(out, 100) == b"blog\n"
+
+
+def test_a_blank_is_in_its_groups_before_anything_else(lab: Lab) -> None:
+    tree = cgroups.find(f"fctest-{os.getpid()}")
+    group = tree.create("5")
+    agent = lab.agent()
+    pid, control, _ = lab.blank(agent, groups=group.entrances())
+    assert control.recv(100) == b"ready"
+    assert pid in group.processes()
+    for directory in group.directories():
+        assert str(pid) in (directory / "cgroup.procs").read_text().split()
+    control.close()
+    assert exited(agent)["exited"] == pid
+    group.remove()
+    tree.remove()
+
+
+def test_a_group_that_is_not_there_is_told(lab: Lab) -> None:
+    _, control, _ = lab.blank(lab.agent(), groups=("/sys/fs/cgroup/no-such/tasks",))
+    failure = json.loads(control.recv(10_000))
+    assert failure["step"] == "control groups"
+    assert "No such file or directory: '/sys/fs/cgroup/no-such/tasks'" in failure["failed"]
 
 
 def test_a_blank_whose_agent_is_gone_exits(lab: Lab) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from containerlib import launcher
+from containerlib import runtime as runtime_module
 from containerlib.cgroups import Limits
 from containerlib.identity import Identity
 from containerlib.runtime import BindMount, Config, Runtime, StartFailed
@@ -231,3 +232,30 @@ async def test_what_the_fake_need_not_know(lab: Lab) -> None:
     # Addresses are handed out anew only when they are free again.
     slots = {(await lab.blank()).slot for _ in range(3)}
     assert not slots & {kept.slot, missing.slot, long.slot}
+
+
+def link_of(lab: Lab, container: Any) -> Path:
+    return Path("/sys/class/net", lab.runtime.network.addresses.link(container.slot))
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("lab", ["real"], indirect=True)
+async def test_a_link_goes_with_its_namespace_without_being_asked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = await lab.blank()
+    asked: list[object] = []
+    monkeypatch.setattr(lab.runtime.network, "disconnect", asked.append)
+    assert link_of(lab, container).exists()
+    await lab.destroy(container)
+    assert not asked
+    assert not link_of(lab, container).exists()
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("lab", ["real"], indirect=True)
+async def test_a_link_whose_namespace_somebody_keeps_is_deleted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = await lab.blank()
+    monkeypatch.setattr(runtime_module, "UNLINK_S", 0.05)
+    kept = os.open(f"/proc/{container.pid}/ns/net", os.O_RDONLY)
+    await lab.destroy(container)
+    assert not link_of(lab, container).exists()
+    os.close(kept)

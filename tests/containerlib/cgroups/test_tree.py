@@ -127,10 +127,13 @@ def test_hierarchies_mounted_together_are_entered_once(tmp_path: Path) -> None:
     assert group.directories() == (tmp_path / "1",)
 
 
-def test_a_process_enters_every_hierarchy(v1: Tree) -> None:
+def test_every_hierarchy_has_its_entrance(v1: Tree) -> None:
     group = v1.create("1")
-    group.enter(4711)
-    assert {(directory / "cgroup.procs").read_text() for directory in group.directories()} == {"4711"}
+    assert group.entrances() == tuple(f"{directory}/tasks" for directory in group.directories())
+
+
+def test_the_one_tree_is_entered_as_a_process(v2: Tree, top: Path) -> None:
+    assert v2.create("1").entrances() == (f"{top}/ours/1/cgroup.procs",)
 
 
 def offer(group: Group, *names: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from containerlib.runtime import StartFailed
 from dispatcher.compute import pool as pool_module
-from dispatcher.compute.pool import CEILING, DEMAND_WINDOW_S, Pool
+from dispatcher.compute.pool import AT_ONCE, CEILING, DEMAND_WINDOW_S, Pool
 from dispatcher.tasks import Tasks
 from tests.fakes.runtime import FakeRuntime
 from tests.plugins.compute import until
@@ -56,6 +56,32 @@ async def test_after_a_burst_as_many_stand_ready_for_the_next(lab: Lab) -> None:
     for _ in range(10):
         await lab.pool.take()
     await until(lambda: lab.pool.ready == 10)
+
+
+async def test_several_are_made_at_a_time_and_no_more_than_are_wanted(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, most, gate = 0, 0, asyncio.Event()
+    make = lab.runtime.make_blank
+
+    async def slow() -> object:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await gate.wait()
+        at_once -= 1
+        return await make()
+
+    monkeypatch.setattr(lab.runtime, "make_blank", slow)
+    takers = [asyncio.create_task(lab.pool.take()) for _ in range(AT_ONCE + 3)]  # noqa: TID251
+    await asyncio.sleep(0)
+    lab.pool.start()
+    await until(lambda: at_once == AT_ONCE)
+    gate.set()
+    await asyncio.gather(*takers)
+    assert most == AT_ONCE
+    await until(lambda: lab.pool.ready == AT_ONCE + 3)
+    assert lab.pool.made == 2 * (AT_ONCE + 3)
 
 
 async def test_demand_is_forgotten_and_the_reserve_shrinks(lab: Lab) -> None:
