@@ -1,7 +1,9 @@
 """The cgroup trees of this machine: where ours lie, and the few things done with one."""
 
+import errno
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from containerlib.cgroups.limits import FileContent, Limits
 
 MOUNT = Path("/sys/fs/cgroup")
 CONTROLLERS_V1 = ("cpu", "memory", "pids", "cpuacct", "freezer")
+RECLAIMS = 3  # attempts to get memory back before a lower limit is refused
 CONTROLLERS_V2 = ("cpu", "memory", "pids")
 
 
@@ -61,6 +64,9 @@ class Group:
         self._write(limits.v1_cpu(cpu) if self.tree.version == 1 else limits.v2_cpu(cpu))
 
     def set_memory(self, amount_bytes: int | None) -> None:
+        """Raises OSError (EBUSY) where more is in use and cannot be given back."""
+        if self.tree.version == 2 and amount_bytes is not None:
+            self._make_fit(amount_bytes)
         self._write(limits.v1_memory(amount_bytes) if self.tree.version == 1 else limits.v2_memory(amount_bytes))
 
     def set_pids(self, count: int | None) -> None:
@@ -102,6 +108,19 @@ class Group:
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.005)
+
+    def _make_fit(self, amount_bytes: int) -> None:
+        """v1 refuses a limit below what is in use; v2 takes it and kills."""
+        directory = self.directories()[0]
+        for attempt in range(RECLAIMS + 1):
+            excess = int(_read(directory / "memory.current") or 0) - amount_bytes
+            if excess <= 0:
+                return
+            if attempt < RECLAIMS:
+                # It fails where less than that could be given back, and is not there before 5.19.
+                with suppress(OSError):
+                    (directory / "memory.reclaim").write_text(str(excess))
+        raise OSError(errno.EBUSY, f"{excess + amount_bytes} bytes are in use", str(directory / "memory.max"))
 
     def _field(self, controller: str, name: str, field: str) -> int:
         base = self.tree.bases.get(controller) or self.tree.bases.get("")

@@ -1,5 +1,6 @@
 """Where our groups lie and what is written there, on trees of plain directories that look like cgroups."""
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -190,6 +191,20 @@ def test_v2_limits_are_written_and_lifted(top: Path, v2: Tree) -> None:
     assert (directory / "cpu.max").read_text() == "max 100000"
     assert (directory / "memory.max").read_text() == "max"
     assert (directory / "pids.max").read_text() == "max"
+
+
+def test_v2_refuses_a_memory_limit_below_what_is_in_use_and_cannot_be_had_back(top: Path, v2: Tree) -> None:
+    group = v2.create("1")
+    offer(group, *V2_FILES, "memory.reclaim")
+    (top / "ours/1/memory.max").write_text("max")
+    (top / "ours/1/memory.current").write_text("100")
+    with pytest.raises(OSError, match="100 bytes are in use") as refused:
+        group.set_memory(60)
+    assert refused.value.errno == errno.EBUSY
+    assert (top / "ours/1/memory.reclaim").read_text() == "40"
+    assert (top / "ours/1/memory.max").read_text() == "max"
+    group.set_memory(100)
+    assert (top / "ours/1/memory.max").read_text() == "100"
 
 
 @pytest.mark.parametrize("version", [1, 2])
