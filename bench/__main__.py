@@ -10,7 +10,9 @@ from bench.results import Report
 
 # Name -> what it measures. The module bench.NAME has `run(quick: bool) -> Report`.
 BENCHMARKS = {
+    "churn": "cycles of start, ready, stop per second, sustained for a minute, and what they leave behind (root)",
     "cmcache": "load time, memory and update latency of the CMCache against a real etcd",
+    "density": "memory of the platform for each of 500 containers at once, and how fast the last of them starts (root)",
     "coldstart": "milliseconds to the first byte of a sleeping site, by phase, beside posix_spawn, bubblewrap and runc (root)",
 }
 
@@ -23,9 +25,13 @@ def main() -> None:
     )
     parser.add_argument("name", choices=BENCHMARKS)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs")
+    parser.add_argument("--count", type=int, metavar="N", help="density: so many containers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     arguments = parser.parse_args()
-    report: Report = importlib.import_module(f"bench.{arguments.name}").run(arguments.quick)
+    if arguments.count and arguments.name != "density":
+        parser.error("--count is for density")
+    extra = {"count": arguments.count} if arguments.count else {}
+    report: Report = importlib.import_module(f"bench.{arguments.name}").run(arguments.quick, **extra)
     report.show(Console())
     if arguments.json:
         arguments.json.write_bytes(report.json() + b"\n")

@@ -6,14 +6,10 @@ server; `path` is from a client's new connection to the first byte through the p
 compares runc's launch with our whole path.
 """
 
-import os
-import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from types import FrameType
-from typing import NoReturn
+from collections.abc import Callable
+from contextlib import closing
 
 from bench.coldstart.installation import installed
 from bench.coldstart.ours import FIRST_BYTE, Asker, Ours
@@ -28,9 +24,7 @@ Samples = dict[str, list[float]]
 
 
 def run(quick: bool) -> Report:
-    if os.geteuid() != 0:
-        sys.exit("coldstart needs root: it makes namespaces, links and control groups")
-    with _terminable(), installed(PAGE) as (installation, directory):
+    with installed(PAGE) as (installation, directory):
         found = []
         for rival in rivals(directory / "rivals", installation.site, PAGE):
             if reason := rival.why_not():
@@ -88,17 +82,3 @@ def report(samples: Samples, found: list[Rival]) -> Report:
     if (runc := p50.get(f"runc: {FIRST_BYTE}")) is not None:
         ratios["path_runc_over_ours"] = runc / p50[f"path: {FIRST_BYTE}"]
     return Report("coldstart", machine(), results, ratios)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """A kill by SIGTERM cleans up like Ctrl-C."""
-
-    def leave(number: int, _frame: FrameType | None) -> NoReturn:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""A whole installation of our own for the time of one run: etcd, launcher, agent, userproxy, with one site that sleeps.
+"""A whole installation of our own for the time of one run: etcd, launcher, agent, userproxy, with sites that sleep.
 
 In a temporary directory, with ports, a network, a run directory and control groups that no other installation has. Leaving it, in
 whatever way, ends and removes everything.
@@ -11,9 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from bench.coldstart import bundle
 from bench.coldstart.theirs import free_port
@@ -26,7 +28,7 @@ from dispatcher.domain import AppSpec, Mount, Policy
 from dispatcher.quickstart import programs
 from dispatcher.settings import Settings, host_port
 
-APP, DOMAIN = "bench", "bench.localhost"
+APP = "bench"
 NETWORK = "100.98.0.0/16"
 START_S = 30.0
 END_S = 5.0
@@ -36,10 +38,12 @@ QUIET_S_MAX = 10.0
 
 
 class Installation:
-    """`settings` of the running pieces; `site` is the directory that is served."""
+    """`settings` of the running pieces; `site` is the directory that all `apps` serve. `proxy`: with a userproxy."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, apps: Sequence[str] = (APP,), *, proxy: bool = True) -> None:
         self.site = directory / "site"
+        self.apps = apps
+        self.has_proxy = proxy
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._directory = directory
         ports = [f"127.0.0.1:{free_port()}" for _ in range(4)]
@@ -72,14 +76,15 @@ class Installation:
         programs.config_path(settings).write_text(programs.config_text(settings))
         self._start("etcd", programs.etcd_command(settings))
         self.wait_until(lambda: is_open(host_port(settings.etcd[0])), "etcd")
-        asyncio.run(self._create_app())
+        asyncio.run(self._create_apps())
         self._start("launcher", (_script("fastcontainer"), "launcher"))
         self._start("agent", (_script("fastcontainer"), "agent"))
         self.wait_until(lambda: Path(settings.agent_socket).exists(), "agent")
-        self._start("userproxy", (_script("fastcontainer-userproxy"),))
-        self.wait_until(lambda: is_open(self.proxy_address), "userproxy")
+        if self.has_proxy:
+            self._start("userproxy", (_script("fastcontainer-userproxy"),))
+            self.wait_until(lambda: is_open(self.proxy_address), "userproxy")
 
-    async def _create_app(self) -> None:
+    async def _create_apps(self) -> None:
         spec = AppSpec(
             command=bundle.httpd("80", bundle.CONTENT),
             mounts=(Mount(str(self.site), bundle.CONTENT, readonly=True),),
@@ -88,7 +93,8 @@ class Installation:
         store = EtcdStore(self.settings)
         cache = CMCache(store)  # it tries until etcd lets it in
         await cache.start(START_S)
-        await service.create_app(store, APP, spec, domains=[DOMAIN], compute=self.settings.compute)
+        for app in self.apps:
+            await service.create_app(store, app, spec, domains=[domain_of(app)], compute=self.settings.compute)
         await cache.close()
         await store.close()
 
@@ -113,11 +119,17 @@ class Installation:
         before, began = self._cpu_s(), time.perf_counter()
         while time.monotonic() < deadline:
             time.sleep(QUIET_S)
+            self._check_alive()
             now, ended = self._cpu_s(), time.perf_counter()
-            if now - before < QUIET_SHARE * (ended - began) and self._blanks() >= self.settings.blanks:
+            if now - before < QUIET_SHARE * (ended - began) and self.slots() >= self.settings.blanks:
                 return
             before, began = now, ended
         raise TimeoutError(f"the installation was not quiet within {QUIET_S_MAX:g} s:\n{self.log('agent')[-2000:]}")
+
+    def _check_alive(self) -> None:
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} ended with {process.returncode}:\n{self.log(name)[-2000:]}")
 
     def _cpu_s(self) -> float:
         """Of agent, launcher, userproxy and etcd so far, by the scheduler's own count in nanoseconds."""
@@ -128,7 +140,8 @@ class Installation:
         )
         return sum(int(file.read_text().split()[0]) for file in files) / 1e9
 
-    def _blanks(self) -> int:
+    def slots(self) -> int:
+        """In use, by containers and by the reserve."""
         return sum(1 for _ in Path(self.settings.run_dir, "slots").iterdir())
 
     def stop(self) -> None:
@@ -151,20 +164,41 @@ class Installation:
             process.wait()
 
 
+def domain_of(app: str) -> str:
+    return f"{app}.localhost"
+
+
 def _script(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
 @contextmanager
-def installed(page: bytes) -> Iterator[tuple[Installation, Path]]:
-    """And a directory for what the others need."""
+def installed(page: bytes, apps: Sequence[str] = (APP,), *, proxy: bool = True) -> Iterator[tuple[Installation, Path]]:
+    """And a directory for what the others need. Exits where this is not root."""
+    if os.geteuid() != 0:
+        sys.exit("this bench needs root: it makes namespaces, links and control groups")
     with ExitStack() as stack:
+        stack.enter_context(_terminable())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastcontainer-bench-")))
         directory.chmod(0o755)  # a container's user goes through it
-        installation = Installation(directory)
+        installation = Installation(directory, apps, proxy=proxy)
         stack.callback(_undisturbed, installation.stop)
         installation.start(page)
         yield installation, directory
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """A kill by SIGTERM cleans up like Ctrl-C."""
+
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _undisturbed(stop: Callable[[], None]) -> None:

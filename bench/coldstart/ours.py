@@ -4,13 +4,14 @@ import itertools
 import socket
 import time
 
-from bench.coldstart.installation import APP, DOMAIN
+from bench.coldstart.installation import APP, domain_of
 from bench.coldstart.visit import PATIENCE_S, Address, phases_of, visit
 from dispatcher.compute import protocol
 from dispatcher.compute.protocol import Answer, Done, Ensure, FromAgent, Stop, ToAgent
 from dispatcher.settings import host_port
 
 Sample = dict[str, float]  # milliseconds by what
+DOMAIN = domain_of(APP)
 FIRST_BYTE, EXEC, WARM = "first byte", "asked -> exec'd", "warm: first byte"
 
 
