@@ -20,6 +20,7 @@ def read(path):
         return error.strerror
 def write(path):
     try:
+        if os.path.exists(path) and stat.S_ISCHR(os.stat(path).st_mode): return "No such file or directory"  # a mask: /dev/null
         with open(path, "w") as file: file.write("x")
         return "written"
     except OSError as error:

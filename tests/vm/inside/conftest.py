@@ -1,0 +1,5 @@
+"""Tests of this directory run in the machine only: `python -m tests.vm`."""
+
+from tests.vm import machine
+
+collect_ignore_glob = [] if machine.is_inside() else ["*"]

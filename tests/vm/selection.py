@@ -1,0 +1,43 @@
+"""What runs on the second kernel. Pure."""
+
+from collections.abc import Sequence
+
+INSIDE = "tests/vm/inside"
+SMOKE = (f"{INSIDE}/test_smoke.py",)
+# What depends on the kernel's version, on the version of control groups, or on a feature that this host may lack.
+WHOLE = (
+    INSIDE,
+    "tests/containerlib/cgroups",
+    "tests/containerlib/test_kernel.py",
+    "tests/containerlib/test_launcher.py",
+    "tests/containerlib/test_network.py",
+    "tests/containerlib/test_operations.py",
+    "tests/containerlib/test_process.py",
+    "tests/containerlib/test_netlink.py",
+    "tests/containerlib/test_runtime.py",
+    "tests/containerlib/test_seccomp.py",
+    "tests/containerlib/test_sockdiag.py",
+    "tests/containerlib/test_sources.py",
+    "tests/dispatcher/compute/test_readiness.py",
+    "tests/dispatcher/compute/test_enter.py",
+    "tests/system/test_waking.py",
+    "tests/system/test_limits.py",
+    "tests/system/test_stopping.py",
+    "tests/system/test_idle.py",
+    "tests/system/test_deaths.py",
+    "tests/system/test_failing.py",
+    "--deselect=tests/system/test_failing.py::test_bad_sites_do_not_hold_up_a_good_one",  # which compares times
+    "tests/system/test_isolation.py",
+    "tests/system/test_output.py",
+)
+# A test may take as long as such a machine needs; importing hypothesis, which none of these asks for, takes it 10 s.
+OPTIONS = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-o", "timeout=600")
+ROOT = "tests/"
+SMOKE_S = 240
+WHOLE_S = 2400
+
+
+def words(arguments: Sequence[str]) -> list[str]:
+    """For pytest: with everything that runs there, unless the arguments name something."""
+    named = any(word.startswith(ROOT) for word in arguments)
+    return [*arguments, *(() if named else WHOLE)]
