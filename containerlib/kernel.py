@@ -181,9 +181,26 @@ def capset(permitted: int) -> None:
     _check(_libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)), "capset", f"{permitted:#x}")
 
 
+def capget() -> int:
+    """The permitted capabilities of this thread, as a mask."""
+    header, data = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), ctypes.create_string_buffer(24)
+    _check(_libc.capget(header, data), "capget")
+    words = struct.unpack("=6I", data.raw)
+    return int(words[1] | words[4] << 32)
+
+
 @functools.cache
 def last_capability() -> int:
     return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+
+
+def syncfs(path: str) -> None:
+    """Everything written so far to the file system that holds `path` is on disk; what could not be written raises (5.8)."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.syncfs(fd), "syncfs", path)
+    finally:
+        os.close(fd)
 
 
 def set_pipe_size(fd: int, size_bytes: int) -> None:
