@@ -49,11 +49,14 @@ _log = logging.getLogger(__name__)
 class ProgramError(RuntimeError):
     """A program that could not be started, failed or took too long. `tail`: the end of its output."""
 
-    def __init__(self, command: str, how: str, tail: Sequence[str] = (), remedy: str = "") -> None:
+    def __init__(
+        self, command: str, how: str, tail: Sequence[str] = (), remedy: str = "", *, inside: bool = False
+    ) -> None:
         lines = [how]
         if tail:
             lines += ["the end of its output:", *(f"    {line}" for line in tail)]
-        lines += ["the command:", f"    {command}", *([remedy] if remedy else [])]
+        lines += ["the command, in the root as a container:" if inside else "the command:", f"    {command}"]
+        lines += [remedy] if remedy else []
         super().__init__("\n".join(lines))
         self.command, self.how, self.tail, self.remedy = command, how, tuple(tail), remedy
 
@@ -108,18 +111,20 @@ def run(
     started = time.monotonic()
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     report, stdout, in_time = _run_cell(order, held, started + timeout_s, tail, on_line)
-    took_s = time.monotonic() - started
-    if not in_time:
-        raise ProgramError(shown, f"{words[0]} did not end within {timeout_s:g} s", tail, remedy)
-    if "failed" in report:
-        raise ProgramError(
-            shown, f"{words[0]} could not be started: {report['failed']} ({report['step']})", tail, remedy
-        )
-    status = report.get("status")
-    if status != 0:
-        how = describe_status(status if isinstance(status, int) else None)
-        raise ProgramError(shown, f"{words[0]} {how} after {took_s:.1f} s", tail, remedy)
+    how = _failure(report, in_time, timeout_s, time.monotonic() - started)
+    if how:
+        raise ProgramError(shown, f"{words[0]} {how}", tail, remedy, inside=container is not None)
     return stdout
+
+
+def _failure(report: Mapping[str, object], in_time: bool, limit_s: float, took_s: float) -> str:
+    """In words; empty if there is none."""
+    if not in_time:
+        return f"did not end within {limit_s:g} s"
+    if "failed" in report:
+        return f"could not be started: {report['failed']} ({report['step']})"
+    status = report.get("status")
+    return "" if status == 0 else f"{describe_status(status if isinstance(status, int) else None)} after {took_s:.1f} s"
 
 
 def describe(words: Sequence[str], env: Mapping[str, str], cwd: Path) -> str:

@@ -51,7 +51,6 @@ class Oci:
             "--tmpdir",
             bench.scratch,
             "copy",
-            "--dest-oci-accept-uncompressed-layers",
             self.source,
             f"oci:{layout}:{_TAG}",
             timeout_s=self.timeout_s,

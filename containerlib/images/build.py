@@ -181,7 +181,7 @@ def _told(name: str, step: str, place: Path | None = None) -> Iterator[None]:
         remedy = ""
         if place is not None and is_full(place):
             remedy = f"\nthe file system of {place.parent} is full: make room (remove_unused), then build again"
-        raise ImageError(f"image {name}: {step} failed: {error or type(error).__name__}{remedy}") from error
+        raise ImageError(f"image {name}: {step} failed: {str(error) or type(error).__name__}{remedy}") from error
 
 
 def _finish(job: _Job, work: Path, config: Config, now: float) -> Image:

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
         (kernel.move_mount, (-1, "/no/such/dir"), "move_mount /no/such/dir"),
         (kernel.mount_setattr, (-1, kernel.MOUNT_ATTR_RDONLY), "mount_setattr 0x1"),
         (kernel.prctl, (-1,), "prctl -1"),
+        (kernel.capset, (1, 0, 0), "capset 0x0"),  # effective, but not permitted
+        (kernel.syncfs, ("/no/such/dir",), "/no/such/dir"),
     ],
 )
 def test_a_failure_names_the_call_and_what_it_was_about(
@@ -32,6 +34,25 @@ def test_a_failure_names_the_call_and_what_it_was_about(
         function(*arguments)
     assert caught.value.filename == named
     assert caught.value.errno
+
+
+def test_a_file_system_is_synced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    kernel.syncfs(str(tmp_path))
+
+
+@pytest.mark.system
+def test_capabilities_are_read_and_given_up() -> None:
+    """The high half too: 40 is CHECKPOINT_RESTORE."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom containerlib import kernel\n"
+        "kept = (1 << 0 | 1 << 40) & kernel.capget()[1]\nkernel.capset(1, kept, 1)\n"
+        "assert kernel.capget() == (1, kept, 1)\nprint(kept, open('/proc/self/status').read())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    kept = int(done.stdout.split()[0])
+    status = dict(line.split(":\t", 1) for line in done.stdout.splitlines() if ":\t" in line)
+    assert [int(status[name], 16) for name in ("CapEff", "CapPrm", "CapInh")] == [1, kept, 1]
 
 
 def test_last_capability_is_the_running_kernels() -> None:
