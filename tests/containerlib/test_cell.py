@@ -1,10 +1,12 @@
 """What a program of a build can see and do, and that nothing of it outlives the build."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -151,29 +153,59 @@ def test_device_files_of_an_image_are_dead(busybox: Path) -> None:
     assert inside(busybox, "if (echo x > /null) 2>/dev/null; then echo DONE; fi") == ""
 
 
+MARKER = f"99{os.getpid()}"  # seconds
 BUILDER = """
 import fcntl, os, sys
 sys.path.insert(0, sys.argv[1])
 from containerlib import programs
 lock = os.open(sys.argv[2], os.O_RDWR | os.O_CREAT)
 fcntl.flock(lock, fcntl.LOCK_EX)
-programs.run(("sh", "-c", "setsid sleep 987654 & echo begun >&2; sleep 987654"), timeout_s=600, held=(lock,),
+programs.run(("sh", "-c", f"setsid sleep {sys.argv[3]} & echo begun >&2; sleep {sys.argv[3]}"), timeout_s=600, held=(lock,),
              on_line=lambda line: print(line, flush=True))
 """
+
+
+def child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+@contextlib.contextmanager
+def builder(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that holds the lock and has a program run."""
+    command = (sys.executable, "-c", BUILDER, ROOT, tmp_path / "lock", MARKER)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+            yield process
+        finally:
+            process.kill()
+            for pid in processes(MARKER):
+                os.kill(pid, signal.SIGKILL)
+
+
+def is_free(lock: Path) -> bool:
+    return subprocess.run(["flock", "-n", lock, "true"], check=False).returncode == 0
+
+
+@pytest.mark.system
+def test_the_lock_is_held_until_nothing_of_the_program_lives(tmp_path: Path) -> None:
+    """With the cell stopped nobody kills the program of the dead builder."""
+    with builder(tmp_path) as process:
+        cell = child(process.pid)
+        os.kill(cell, signal.SIGSTOP)
+        try:
+            process.kill()
+            process.wait()
+            assert processes(MARKER) != [] and not is_free(tmp_path / "lock")
+        finally:
+            os.kill(cell, signal.SIGCONT)
+        wait_until(lambda: is_free(tmp_path / "lock"))
+        assert processes(MARKER) == []
 
 
 @pytest.mark.system
 @pytest.mark.parametrize("victim", ["builder", "cell"])
 def test_whoever_is_killed_all_of_it_goes(tmp_path: Path, victim: str) -> None:
-    builder = subprocess.Popen(
-        [sys.executable, "-c", BUILDER, ROOT, tmp_path / "lock"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    with builder:
-        assert builder.stdout is not None and builder.stdout.readline() == b"begun\n"
-        children = Path(f"/proc/{builder.pid}/task/{builder.pid}/children").read_text().split()
-        os.kill(builder.pid if victim == "builder" else int(children[0]), signal.SIGKILL)
-        # Who gets the lock finds nothing alive that could still write.
-        subprocess.run(["flock", tmp_path / "lock", "true"], check=True, timeout=20)
-        if victim == "builder":
-            assert processes("987654") == []
-        wait_until(lambda: processes("987654") == [])
+    with builder(tmp_path) as process:
+        os.kill(process.pid if victim == "builder" else child(process.pid), signal.SIGKILL)
+        wait_until(lambda: processes(MARKER) == [])

@@ -1,7 +1,6 @@
 """Builds: once, together, failing, killed."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -151,7 +150,7 @@ from containerlib.bootstrap.function import Function
 from containerlib.bootstrap.directory import Directory
 from containerlib.bootstrap.shell import Shell as HostShell
 store, where, source = images.Store(Path(sys.argv[2])), sys.argv[3], Path(sys.argv[4])
-pause = "echo begun; sleep 987655"
+pause = f"echo begun; sleep {sys.argv[5]}"
 if where == "bootstrap program":
     images.build(store, "box", HostShell(f"touch half; {pause}"), progress=lambda event: print(event, flush=True))
 elif where == "bootstrap":
@@ -175,23 +174,22 @@ elif where == "finish":
 
 @pytest.mark.parametrize("where", ["bootstrap", "bootstrap program", "step", "finish"])
 def test_a_killed_build_leaves_nothing_that_could_be_used(store: Store, busybox: Path, where: str) -> None:
-    arguments = (sys.executable, "-c", BUILDER, ROOT, store.path, where, busybox)
+    marker = f"98{os.getpid()}"  # seconds
+    arguments = (sys.executable, "-c", BUILDER, ROOT, store.path, where, busybox, marker)
     with subprocess.Popen(
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as builder:
-        assert builder.stdout is not None
-        for line in builder.stdout:
-            if b"begun" in line and b"StepBegan" not in line:
-                break
-        else:
-            pytest.fail("the builder ended by itself")
-        (left,) = [name for name in in_store(store) if name.startswith(".building-")]
-        builder.send_signal(signal.SIGKILL)
+        try:
+            assert builder.stdout is not None
+            assert any(b"begun" in line and b"StepBegan" not in line for line in builder.stdout)
+            (left,) = [name for name in in_store(store) if name.startswith(".building-")]
+        finally:
+            builder.kill()
     assert store.revisions("box") == [] and store.names() == []
     heard = Heard()
     image = build(store, "box", Directory(busybox), progress=heard)
     # Nobody is waited for but what the kernel is just taking apart, and the dead builder's half goes.
-    assert processes("987655") == []
+    assert processes(marker) == []
     assert in_store(store) == {".lock", image.version} and left not in in_store(store)
     assert verify(image) == []
 
