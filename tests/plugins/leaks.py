@@ -67,13 +67,17 @@ def mounts() -> Things:
 
 
 def network() -> Things:
-    """Nothing while others run containers on this machine: a link does not tell whose it is."""
-    if others_run():
-        return frozenset()
+    """A link does not tell whose it is: what was there while others ran containers on this machine never counts."""
     found = {f"network namespace {path}" for path in Path("/run/netns").glob("*")}
     if shutil.which("nft"):
         found |= {f"nft {line}" for line in subprocess.check_output(["nft", "list", "tables"], text=True).splitlines()}
-    return frozenset(found | {f"link {path.name}" for path in Path("/sys/class/net").iterdir()})
+    found |= {f"link {path.name}" for path in Path("/sys/class/net").iterdir()}
+    if others_run():
+        _perhaps_theirs.update(found)
+    return frozenset(found - _perhaps_theirs)
+
+
+_perhaps_theirs: set[str] = set()
 
 
 def others_run() -> bool:
