@@ -35,6 +35,7 @@ from containerlib.operations import (
     ForbidCoreDumps,
     ForbidNewPrivileges,
     LeaveSessionKeyring,
+    LoadFilter,
     MakeDevice,
     MakeDirectory,
     MakeSymlink,
@@ -90,6 +91,7 @@ class Order:
     env: Mapping[str, str]
     workdir: str = "/"
     container: Container | None = None
+    system_calls: str = ""  # of a program in a container: the filter of seccomp.py, in hexadecimal digits
 
     def to_bytes(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -201,8 +203,14 @@ def container_plan(container: Container) -> tuple[Operation, ...]:
     )
 
 
-def privileges_plan() -> tuple[Operation, ...]:
-    return (ForbidCoreDumps(), KeepCapabilities(tuple(CAPABILITIES.values())), ForbidNewPrivileges())
+def privileges_plan(system_calls: str) -> tuple[Operation, ...]:
+    """The same system calls as every container: no new user namespace, where root could do all of this again."""
+    return (
+        ForbidCoreDumps(),
+        KeepCapabilities(tuple(CAPABILITIES.values())),
+        ForbidNewPrivileges(),
+        LoadFilter(bytes.fromhex(system_calls)),
+    )
 
 
 class Overlaid:
@@ -302,7 +310,7 @@ def _be_program(control: socket.socket, order: Order) -> NoReturn:
     try:
         os.setsid()
         if order.container is not None:
-            for operation in privileges_plan():
+            for operation in privileges_plan(order.system_calls):
                 operation.execute()
         os.execve(order.command[0], order.command, dict(order.env))
     except OSError as error:

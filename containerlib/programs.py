@@ -5,6 +5,7 @@ process is killed, it goes with all its descendants and mounts. Its output is pa
 for the error, together with the command as it can be pasted into a shell. There is no shell here. Needs root.
 """
 
+import functools
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ from typing import BinaryIO
 from containerlib.cell import Container, Order
 from containerlib.plan import DEFAULT_PATH
 from containerlib.process import describe_status
+from containerlib.seccomp import compile_filter
 
 TAIL_LINES = 20
 LINE_BYTES_MAX = 2_000
@@ -107,7 +109,7 @@ def run(
     if container is None:
         words = (_find(words[0], shown), *words[1:])
     _log.debug("%s", shown)
-    order = Order(words, whole_env, str(cwd), container)
+    order = Order(words, whole_env, str(cwd), container, _system_calls() if container else "")
     started = time.monotonic()
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     report, stdout, in_time = _run_cell(order, held, started + timeout_s, tail, on_line)
@@ -132,6 +134,11 @@ def describe(words: Sequence[str], env: Mapping[str, str], cwd: Path) -> str:
     place = [] if cwd == Path("/") else ["-C", str(cwd)]
     assignments = [f"{name}={value}" for name, value in env.items()]
     return shlex.join([*(["env", *place, *assignments] if place or assignments else []), *words])
+
+
+@functools.cache
+def _system_calls() -> str:
+    return compile_filter().hex()
 
 
 def _own_environment() -> dict[str, str]:

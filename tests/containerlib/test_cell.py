@@ -81,6 +81,8 @@ def test_with_the_network_it_sees_the_hosts(busybox: Path) -> None:
         "busybox chroot /proc/1/root /bin/true",
         "busybox ip link set lo down",
         "busybox nsenter -t 1 -m /bin/true",
+        "busybox unshare -U /bin/true",
+        "busybox unshare -r -m busybox mount -t tmpfs none /mnt",
     ],
 )
 def test_what_it_may_not_do(busybox: Path, attempt: str) -> None:
@@ -176,6 +178,7 @@ def builder(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+            wait_until(lambda: len(processes(MARKER)) == 2)
             yield process
         finally:
             process.kill()
