@@ -160,9 +160,10 @@ BUILDER = """
 import fcntl, os, sys
 sys.path.insert(0, sys.argv[1])
 from containerlib import programs
+marker = os.environ["MARKER"]
 lock = os.open(sys.argv[2], os.O_RDWR | os.O_CREAT)
 fcntl.flock(lock, fcntl.LOCK_EX)
-programs.run(("sh", "-c", f"setsid sleep {sys.argv[3]} & echo begun >&2; sleep {sys.argv[3]}"), timeout_s=600, held=(lock,),
+programs.run(("sh", "-c", f"setsid sleep {marker} & echo begun >&2; sleep {marker}"), timeout_s=600, held=(lock,),
              on_line=lambda line: print(line, flush=True))
 """
 
@@ -174,8 +175,9 @@ def child(pid: int) -> int:
 @contextlib.contextmanager
 def builder(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that holds the lock and has a program run."""
-    command = (sys.executable, "-c", BUILDER, ROOT, tmp_path / "lock", MARKER)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    command = (sys.executable, "-c", BUILDER, ROOT, tmp_path / "lock")
+    env = {**os.environ, "MARKER": MARKER}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == b"begun\n"
             wait_until(lambda: len(processes(MARKER)) == 2)
