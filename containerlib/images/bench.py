@@ -48,9 +48,7 @@ class Bench:
     def tell(self, text: str) -> None:
         self.progress(Line(self.image, self.step, text))
 
-    def unpack(
-        self, archive: Path, root: Path, *, timeout_s: float, devices: bool = False, names: bool = False
-    ) -> None:
+    def unpack(self, archive: Path, root: Path, *, timeout_s: float, devices: bool = False, onto: bool = False) -> None:
         """A tar archive into the root, by a process that sees nothing else (unpack.py)."""
-        order = {"archive": str(archive), "root": str(root), "devices": devices, "names": names}
+        order = {"archive": str(archive), "root": str(root), "devices": devices, "onto": onto}
         self.run(sys.executable, "-I", _UNPACK, json.dumps(order), timeout_s=timeout_s)

@@ -159,6 +159,9 @@ def _make_root(job: _Job, work: Path) -> Config:
     for number, step in enumerate(job.steps, 2):
         with _step(job, step.name, work, number, count) as bench:
             step.apply(root, bench)
+    # An archive made of a temporary directory says 700, and nobody but root could enter the container's root.
+    os.chown(root, 0, 0)
+    root.chmod(0o755)
     return config or Config()
 
 

@@ -66,9 +66,10 @@ class Shell:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file, or what is in a directory, from the host to the path `to` of the image; replaces what is there.
+    """A file, or what is in a directory, from the host to the path `to` of the image.
 
-    `mode` is for files, as in 0o644; None: each keeps its own.
+    Files that are there are replaced, directories keep their owners and modes. `mode` is for files, as in 0o644; None: each
+    keeps its own.
     """
 
     name: str
@@ -94,7 +95,7 @@ class Copy:
         # Through an archive, as that is unpacked from within the root: a link in the image would lead a copy out of it.
         with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
             tar.add(Path(self.source).resolve(), self.to.strip("/") or ".", filter=self._prepare)
-        bench.unpack(archive, root, timeout_s=_WRITE_S, names=True)
+        bench.unpack(archive, root, timeout_s=_WRITE_S, onto=True)
 
     def _prepare(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
         mode = member.mode if self.mode is None or not member.isreg() else self.mode
@@ -130,7 +131,7 @@ class Template:
             member = tarfile.TarInfo(self.to.strip("/"))
             member.size, member.mode = len(text), self.mode
             tar.addfile(_owned(member, self.owner), io.BytesIO(text))
-        bench.unpack(archive, root, timeout_s=_WRITE_S, names=True)
+        bench.unpack(archive, root, timeout_s=_WRITE_S, onto=True)
 
 
 def _require_target(step: Copy | Template) -> None:

@@ -1,11 +1,12 @@
 """Unpacks a tar archive of unknown origin, locked in the directory that it unpacks into.
 
-    python -I containerlib/images/unpack.py '{"archive": FILE, "root": DIRECTORY, "devices": false, "names": false}'
+    python -I containerlib/images/unpack.py '{"archive": FILE, "root": DIRECTORY, "devices": false, "onto": false}'
 
 tarfile's own filter `data` is for other archives: it takes away owners and setuid bits and refuses absolute links, of which every
 root filesystem is made. So its rules are here anew for a root, `refusal`, and as no rule about names has ever caught everything,
 this process enters the directory (chroot) before it reads the first name: a link that leads out leads nowhere.
-With `names` an owner given by name is looked up in the root's own passwd and group.
+With `onto` there is a root already: its directories keep their owners and modes, and an owner given by name is looked up in its
+own passwd and group.
 """
 
 import bz2
@@ -74,16 +75,18 @@ def open_archive(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def unpack(stream: BinaryIO, *, devices: bool, names: bool) -> None:
+def unpack(stream: BinaryIO, *, devices: bool, onto: bool) -> None:
     """Into the current directory, which is to be the root of this process. Raises RefusedError, OSError, tarfile.TarError."""
 
-    def admit(member: tarfile.TarInfo, _path: str) -> tarfile.TarInfo:
+    def admit(member: tarfile.TarInfo, _path: str) -> tarfile.TarInfo | None:
         reason = refusal(member, devices=devices)
         if reason is not None:
             raise RefusedError(f"{member.name!r} is refused: {reason}")
+        if onto and member.isdir() and Path(member.name).is_dir():
+            return None
         if not member.isdir():
             _make_way(member.name)
-        return _with_owner(member) if names else member
+        return _with_owner(member) if onto else member
 
     # errorlevel 2: an owner or mode that cannot be set is an error and not a note.
     with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as archive:
@@ -133,7 +136,7 @@ def main() -> None:
             os.chroot(order["root"])
             os.chdir("/")
             sys.meta_path.clear()  # no module is imported from among the archive's files
-            unpack(stream, devices=order["devices"], names=order["names"])
+            unpack(stream, devices=order["devices"], onto=order["onto"])
     except (
         RefusedError,
         OSError,

@@ -107,6 +107,13 @@ def test_whatever_the_umask_the_root_can_be_read(store: Store, tmp_path: Path) -
     assert modes == ["0o755", "0o755", "0o644"]
 
 
+def test_the_root_itself_is_roots_and_open_whatever_the_source_says(store: Store, busybox: Path) -> None:
+    busybox.chmod(0o700)
+    os.chown(busybox, 4711, 4711)
+    info = build(store, "box", Directory(busybox)).root.stat()
+    assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (0, 0, 0o755)
+
+
 def test_two_threads_at_once(store: Store, tmp_path: Path) -> None:
     """One builds, the other is told whom it waits for, and both have the result."""
     begun, may_end = threading.Event(), threading.Event()

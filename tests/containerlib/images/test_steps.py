@@ -96,11 +96,13 @@ def test_a_copied_tree(busybox: Path, bench: Bench, tmp_path: Path) -> None:
     (tree / "below").mkdir(parents=True)
     (tree / "below/file").write_text("x")
     (tree / "link").symlink_to("below/file")
-    (busybox / "srv").mkdir()
+    tree.chmod(0o700)
+    (busybox / "srv").mkdir(mode=0o751)
     (busybox / "srv/there").write_text("stays")
     Copy("c", tree, "/srv", owner="7:8", mode=0o600).apply(busybox, bench)
     assert (busybox / "srv/link").read_text() == "x" and (busybox / "srv/there").read_text() == "stays"
     assert stat.S_IMODE((busybox / "srv/below").stat().st_mode) == 0o755
+    assert (stat.S_IMODE((busybox / "srv").stat().st_mode), (busybox / "srv").stat().st_uid) == (0o751, 0)
     assert stat.S_IMODE((busybox / "srv/below/file").stat().st_mode) == 0o600
     assert {path.lstat().st_uid for path in (busybox / "srv/below", busybox / "srv/link")} == {7}
 

@@ -214,9 +214,9 @@ def test_what_is_broken_off_is_refused(bench: Bench, root: Path, archive: Path, 
 @pytest.mark.system
 def test_owners_by_name_are_the_roots_own(bench: Bench, busybox: Path, archive: Path) -> None:
     archive.write_bytes(tar_bytes((member("a", uname="web", gname="web"), b""), (member("b", uid=7, gid=8), b"")))
-    bench.unpack(archive, busybox, timeout_s=20, names=True)
+    bench.unpack(archive, busybox, timeout_s=20, onto=True)
     owners = [((busybox / name).stat().st_uid, (busybox / name).stat().st_gid) for name in "ab"]
     assert owners == [(4711, 4712), (7, 8)]
     archive.write_bytes(tar_bytes((member("a", uname="nobody-here"), b"")))
     with pytest.raises(ProgramError, match="owner 'nobody-here' is not in the root's /etc/passwd"):
-        bench.unpack(archive, busybox, timeout_s=20, names=True)
+        bench.unpack(archive, busybox, timeout_s=20, onto=True)
