@@ -285,13 +285,13 @@ def _be_init(control: socket.socket, order: Order, alive: int) -> NoReturn:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         if select.select([alive], [], [], 0)[0]:
             os._exit(1)  # the outer process died before we asked to die with it
+        sys.meta_path.clear()  # no module is imported from among a root's files, which are somebody else's
         plan = cell_plan() if order.container is None else container_plan(order.container)
         for operation in (*plan, ChangeDirectory(order.workdir)):
             step = operation.describe()
             operation.execute()
         step = "files"
         overlaid = Overlaid(order.container.files if order.container else {})
-        sys.meta_path.clear()  # the root's files are somebody else's: no module is imported from among them
         step = "fork"
         program = os.fork()
         if program == 0:

@@ -90,9 +90,16 @@ def build(
     program's last words and what to do. Call it as root, and from a worker thread: it blocks.
     """
     _check_names(steps)
+    store.directory(name)  # a bad name is no failure of a build
+    if os.geteuid() != 0:
+        raise ImageError(f"image {name}: only root can build images, with files of all owners and mounts of their own")
     with _told(name, "recipe"):
         wanted = recipe.combined([bootstrap.recipe(), *(step.recipe() for step in steps)])
-    with store.lock(name, lambda holder: progress(Waiting(name, holder))) as lock:
+
+    def on_wait(holder: str) -> None:
+        progress(Waiting(name, holder))
+
+    with _told(name, "start", store.path), store.lock(name, on_wait) as lock:
         found = None if again else store.find(name, wanted)
         if found is not None:
             progress(Found(name, found.version))
@@ -180,10 +187,12 @@ def _told(name: str, step: str, place: Path | None = None) -> Iterator[None]:
     """The border to a definition's own code: whatever it raises is told with the step, and with a full disk if there is one."""
     try:
         yield
+    except ImageError:
+        raise
     except Exception as error:
         remedy = ""
-        if place is not None and is_full(place):
-            remedy = f"\nthe file system of {place.parent} is full: make room (remove_unused), then build again"
+        if place is not None and place.exists() and is_full(place):
+            remedy = f"\nthe file system of {place} is full: make room (remove_unused), then build again"
         raise ImageError(f"image {name}: {step} failed: {str(error) or type(error).__name__}{remedy}") from error
 
 

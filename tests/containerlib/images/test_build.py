@@ -226,6 +226,23 @@ def test_a_failing_function_and_an_absent_input(store: Store, tmp_path: Path) ->
         build(store, "box", Directory(tmp_path / "absent"))
 
 
+def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ImageError, match=r"image box: start failed: .*file"):
+        build(Store(tmp_path / "file"), "box", Counting(tmp_path / "log"))
+    with pytest.raises(ValueError, match="image name 'X'"):
+        build(Store(tmp_path / "store"), "X", Counting(tmp_path / "log"))
+
+
+def test_only_root_builds(store: Store, tmp_path: Path) -> None:
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ImageError, match="only root can build images"):
+            build(store, "box", Counting(tmp_path / "log"))
+    finally:
+        os.seteuid(0)
+
+
 def test_a_callback_that_raises_ends_the_build(store: Store, busybox: Path) -> None:
     def stop(event: object) -> None:
         if isinstance(event, StepBegan) and event.number == 2:
