@@ -42,7 +42,7 @@ SHORT = (
 WHOLE = (
     "apt",
     (),
-    "apt-get update -q\napt-get install -y -q --no-install-recommends apache2 postgresql sudo\n"
+    "apt-get update -q\napt-get install -y -q --no-install-recommends apache2 postgresql sudo openssh-server\n"
     "test $(stat -c %U /var/lib/postgresql) = postgres\ntest -u /usr/bin/sudo\n! pidof apache2 postgres\n",
 )
 
