@@ -1,6 +1,6 @@
 """The agent of a Compute: what is asked for (the CMDB, proxies, people) meets what there is (its lives).
 
-It decides with reconcile.py, acts through lives.py, remembers in rows.py, and answers on server.py. Run it with
+It decides with reconcile.py, acts through lives.py, remembers in rows.py, and hears and answers in reception.py. Run it with
 `fastcontainer agent`; `fastcontainer agent --clean` removes everything that agents before it left on this host.
 """
 
@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
 
 import msgspec
 import psutil
@@ -23,24 +22,10 @@ from dispatcher.cmdb.store import Store, Unavailable
 from dispatcher.compute import connected, logs, metrics, reconcile
 from dispatcher.compute.failures import Failures
 from dispatcher.compute.lives import Life, Lives
-from dispatcher.compute.protocol import (
-    Answer,
-    Attach,
-    Done,
-    Door,
-    Ensure,
-    Enter,
-    Gone,
-    Live,
-    Start,
-    Stop,
-    Synced,
-    ToAgent,
-    Traffic,
-)
+from dispatcher.compute.protocol import Gone
+from dispatcher.compute.reception import Reception, Waiter
 from dispatcher.compute.reconcile import CountStep, Entry, Fate, Step
 from dispatcher.compute.rows import Rows
-from dispatcher.compute.server import Peer, Server
 from dispatcher.coreapi import service
 from dispatcher.domain import App, AppSpec, Cause, ComputeRow, ContainerRow, EventRow, Status, Switch
 from dispatcher.problems import Code, Problem
@@ -48,12 +33,9 @@ from dispatcher.settings import Settings
 from dispatcher.tasks import Tasks, border
 
 TICK_S = 0.25
-DETAIL_MAX = 200  # characters of what a proxy says woke it, which is kept in the CMDB
 WORD_S = 5.0  # that a request waits for an app which its proxy knows and we do not; longer than our watch is ever away
 RECHECK_S = 1.0  # after somebody who is no proxy was found connected
 _log = logging.getLogger(__name__)
-
-Waiter = Callable[[Life | Problem], None]
 
 
 class Agent:
@@ -68,7 +50,7 @@ class Agent:
         self._tasks = tasks
         self.rows = Rows(store, cache, tasks)
         self.history = EventLog(store, settings.compute)
-        self.server = Server(settings.agent_socket, settings.proxy_user, self._said, self._left)
+        self.reception = Reception(settings, self, tasks)
         self.registration = Registration(store, keys.compute_key(settings.compute))
         self._waiting: dict[str, list[Waiter]] = {}  # by life
         self._failures = Failures()
@@ -88,7 +70,7 @@ class Agent:
         self.registration.start(codec.encode(self._compute_row()))
 
     async def close(self) -> None:
-        await self.server.close()
+        await self.reception.close()
         await self.registration.close()
         await self.history.close()
         self._host_diag.close()
@@ -353,7 +335,7 @@ class Agent:
     # ---- what lives.py tells
 
     def proxies(self) -> set[int]:
-        return {peer.number for peer in self.server.proxies}
+        return self.reception.proxies
 
     def life_changed(self, life: Life) -> None:
         if life.status is Status.RUNNING:
@@ -361,8 +343,7 @@ class Agent:
             if life.phases:  # one that a former agent started has none
                 self.tell(life, "ready", " ".join(f"{phase}={ms:.1f}ms" for phase, ms in life.phases.items()))
                 metrics.observe_start(life.cause, life.phases)
-        if life.status is not Status.STARTING:  # nobody sends a request there: why wake the proxies while it boots
-            self.server.publish(_live(life))
+        self.reception.publish_life(life)
         self.rows.put(life.app.name, life.id, self._row(life))
         if life.status is Status.RUNNING:  # only now: who is told that the old one drains must know the new one
             for old in self.lives.of(life.app.name).values():
@@ -371,7 +352,7 @@ class Agent:
 
     def life_ended(self, life: Life, *, expected: bool) -> None:
         app, id = life.app.name, life.id
-        self.server.publish(Gone(app, id, life.generation, life.problem))
+        self.reception.publish(Gone(app, id, life.generation, life.problem))
         if expected:
             self._failures.forget(app, id)
             self.tell(life, "stopped", life.draining.reason if life.draining else "")
@@ -501,7 +482,7 @@ class Agent:
             return True
         if not foreign:
             return False
-        outside, uids = self._host_diag.established(), self.server.proxy_uids
+        outside, uids = self._host_diag.established(), self.reception.proxy_uids
         return connected.by_others_on_host(outside, own=own, port=port, proxy_uids=uids)
 
     def _tick_failures(self, now: float) -> None:
@@ -527,92 +508,6 @@ class Agent:
             memory_committed_bytes=sum(life.app.memory_bytes or 0 for life in lives),
             containers=len(lives),
         )
-
-    # ---- what is said on the socket
-
-    def _said(self, peer: Peer, message: ToAgent) -> None:
-        match message:
-            case Attach():
-                for life in self.lives:
-                    if life.status is not Status.STARTING:
-                        peer.send(_live(life))
-                peer.send(Synced(self._settings.compute))
-            case Traffic(in_flight):
-                self._count(peer, in_flight)
-            case Ensure(id, app, container, _, cause, detail):
-                self.ensure(app, container, cause, detail[:DETAIL_MAX], _answer_to(peer, id))
-            case Start(id, app, container):
-                self.ensure(app, container, Cause.MANUAL, "", _done_to(peer, id))
-            case Stop(id, app, container, now):
-                self._tasks.start(self._stop(peer, id, app, container, now=now), name=f"stop {app}")
-            case Enter(id, app, container):
-                self._open_door(peer, id, app, container)
-
-    def _left(self, peer: Peer) -> None:
-        now = time.monotonic()
-        for life in list(self.lives):
-            if life.counts.pop(peer.number, 0) or peer.number in life.visitors:
-                life.quiet_since = now
-            life.visitors.discard(peer.number)
-            self.lives.confirm(life, peer.number)
-
-    def _count(self, peer: Peer, in_flight: dict[str, int]) -> None:
-        for name, count in in_flight.items():
-            life = self.lives.by_name(name)
-            if life is None:
-                continue
-            if count:
-                life.counts[peer.number] = count
-            else:
-                life.counts.pop(peer.number, None)
-            # Told of a count, it was in use until now, whatever the count is.
-            life.quiet_since = time.monotonic()
-            self.lives.confirm(life, peer.number)
-
-    async def _stop(self, peer: Peer, id: int, app: str, container: str, *, now: bool) -> None:
-        lives = [life for life in self.lives.of(app).values() if not container or life.id == container]
-        for life in lives:
-            self.lives.drain(life, "stopped by hand", cut_after_s=0.0 if now else None)
-        for life in lives:
-            await life.ended.wait()
-        peer.send(Done(id, tuple(life.name for life in lives)))
-
-    def _open_door(self, peer: Peer, id: int, app: str, container: str) -> None:
-        lives = [life for life in self.lives.of(app).values() if not container or life.id == container]
-        life = next((life for life in lives if life.status is Status.RUNNING), None)
-        if life is None or life.handle is None or life.app.uid is None:
-            what = f"{app}/{container}" if container else app
-            hint = f"wake it first: fastcontainer start {app}"
-            peer.refuse(id, Problem(Code.UNKNOWN_CONTAINER, f"no container of {what} runs on this host", hint=hint))
-            return
-        cgroups = tuple(str(directory) for directory in life.handle.group.directories())
-        spec = life.app.spec
-        life.visitors.add(peer.number)  # for as long as the peer stays connected
-        peer.send(Door(id, life.name, life.handle.pid, cgroups, life.app.uid, spec.workdir, dict(spec.env)))
-
-
-def _live(life: Life) -> Live:
-    return Live(life.app.name, life.id, life.generation, life.status, life.address, life.concurrency)
-
-
-def _answer_to(peer: Peer, id: int) -> Waiter:
-    def answer(result: Life | Problem) -> None:
-        if isinstance(result, Problem):
-            peer.refuse(id, result)
-        else:
-            peer.send(Answer(id, _live(result), result.phases))
-
-    return answer
-
-
-def _done_to(peer: Peer, id: int) -> Waiter:
-    def answer(result: Life | Problem) -> None:
-        if isinstance(result, Problem):
-            peer.refuse(id, result)
-        else:
-            peer.send(Done(id, (result.name,)))
-
-    return answer
 
 
 def _resting_row(row: ContainerRow) -> ContainerRow:

@@ -93,7 +93,7 @@ class Daemon:
             self._tasks.start(self._stay_connected(runtime), name="launcher")
             pool.start()
             agent.start()
-            await agent.server.start()
+            await agent.reception.start()
             self._serve_metrics(cache)
             await stop.wait()
         finally:

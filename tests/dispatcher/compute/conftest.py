@@ -69,7 +69,7 @@ class Compute:
                 self.journal.write(msgspec.structs.replace(record, gone=True))
         self.pool.start()
         self.agent.start()
-        await self.agent.server.start()
+        await self.agent.reception.start()
         self.is_up = True
 
     async def stop(self) -> None:
