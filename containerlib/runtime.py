@@ -105,12 +105,18 @@ class Container:
         return self.wire.address
 
     def kill(self) -> None:
-        """PID 1, and with it everything in its namespace."""
+        """PID 1, and with it everything in its namespace. A frozen one does not run again before it dies, but with cgroup v1 it
+        dies only when it is thawed."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self.group.thaw()
 
     def ask_to_stop(self, *, init: bool) -> None:
-        """SIGTERM, or SIGKILL at once where nobody would hear it."""
+        """SIGTERM, or SIGKILL at once where nobody would hear it. A frozen one is thawed, with that before it."""
+        self._signal_stop(init=init)
+        self.group.thaw()
+
+    def _signal_stop(self, *, init: bool) -> None:
         if self.program is not None:
             if not self.program.ask_to_stop():
                 self.kill()
@@ -465,9 +471,11 @@ class Runtime:
         left = (linked | named | files) - kept
         await self._blocking(self.firewall.keep_only, self._policies)
         for slot in left:
-            for pid in self.tree.group(str(slot)).processes():
+            group = self.tree.group(str(slot))
+            for pid in group.processes():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            group.thaw()
             await self._blocking(self.network.disconnect_name, self.network.addresses.link(slot))
             try:
                 await self._remove_slot(slot)

@@ -63,3 +63,11 @@ def v2_memory(amount_bytes: int | None) -> tuple[FileContent, ...]:
 
 def v2_pids(count: int | None) -> tuple[FileContent, ...]:
     return (FileContent("", "pids.max", "max" if count is None else str(count)),)
+
+
+def v1_freezer(frozen: bool) -> FileContent:
+    return FileContent("freezer", "freezer.state", "FROZEN" if frozen else "THAWED")
+
+
+def v2_freezer(frozen: bool) -> FileContent:
+    return FileContent("", "cgroup.freeze", "1" if frozen else "0")

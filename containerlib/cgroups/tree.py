@@ -81,10 +81,51 @@ class Group:
         if before is None or wanted.pids != before.pids:
             self.set_pids(wanted.pids)
 
+    def freeze(self) -> None:
+        """Begins it: `is_frozen` tells when the last process has stopped, which one that waits for a disk may put off."""
+        self._write((limits.v1_freezer(True) if self.tree.version == 1 else limits.v2_freezer(True),))
+
+    def thaw(self) -> None:
+        """Harmless to one that is not frozen, and to one that is gone."""
+        with suppress(FileNotFoundError):
+            self._write((limits.v1_freezer(False) if self.tree.version == 1 else limits.v2_freezer(False),))
+
+    def is_frozen(self) -> bool:
+        if self.tree.version == 1:
+            # FREEZING is what it says while some have not stopped yet.
+            return self._text("freezer", "freezer.state").strip() == "FROZEN"
+        return self._field("", "cgroup.events", "frozen") == 1
+
+    def memory_bytes(self) -> int:
+        """In use now, page cache included."""
+        return int(self._text("memory", self._name("memory.usage_in_bytes", "memory.current")) or 0)
+
+    def reclaim(self, amount_bytes: int) -> int:
+        """Has the kernel take back up to so much of a frozen group's memory, at once; returns by how much less it uses. What has
+        no copy on a disk goes to the host's swap, or stays where there is none. Blocks for 1 ms in 4 MiB without swap."""
+        before = self.memory_bytes()
+        try:
+            if self.tree.version == 1:
+                self._squeeze(max(before - amount_bytes, 0))
+            else:
+                self._write((FileContent("", "memory.reclaim", str(amount_bytes), required=False),))
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.EAGAIN):  # v1, v2: not so much could be had
+                raise
+        return max(0, before - self.memory_bytes())
+
+    def _squeeze(self, limit_bytes: int) -> None:
+        """cgroup v1 has no file for it, but a limit below what is in use reclaims, too. The one that was there comes back at once:
+        one that starts to run meanwhile would be killed for it."""
+        limit = self._text("memory", "memory.limit_in_bytes").strip()
+        try:
+            self._write((FileContent("memory", "memory.limit_in_bytes", str(limit_bytes)),))
+        finally:
+            self._write((FileContent("memory", "memory.limit_in_bytes", limit),))
+
     def oom_kills(self) -> int:
         """Processes of this group that the kernel killed for its memory limit. 0 where the kernel does not say."""
-        name = "memory.oom_control" if self.tree.version == 1 else "memory.events"
-        return self._field("memory", name, "oom_kill")
+        return self._field("memory", self._name("memory.oom_control", "memory.events"), "oom_kill")
 
     def pids_refused(self) -> int:
         """How often a fork failed for the limit on processes."""
@@ -122,9 +163,15 @@ class Group:
                     (directory / "memory.reclaim").write_text(str(excess))
         raise OSError(errno.EBUSY, f"{excess + amount_bytes} bytes are in use", str(directory / "memory.max"))
 
-    def _field(self, controller: str, name: str, field: str) -> int:
+    def _name(self, v1: str, v2: str) -> str:
+        return v1 if self.tree.version == 1 else v2
+
+    def _text(self, controller: str, name: str) -> str:
         base = self.tree.bases.get(controller) or self.tree.bases.get("")
-        for line in _read(base / self.name / name).splitlines() if base else ():
+        return _read(base / self.name / name) if base else ""
+
+    def _field(self, controller: str, name: str, field: str) -> int:
+        for line in self._text(controller, name).splitlines():
             key, _, value = line.partition(" ")
             if key == field:
                 return int(value)

@@ -4,9 +4,11 @@ import asyncio
 import os
 import select
 import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,79 @@ def stop(container: Any, number: signal.Signals) -> None:
         container.kill()
     else:
         container.ask_to_stop(init=True)
+
+
+async def frozen(lab: Lab) -> Any:
+    container = await lab.wake()
+    await until(lambda: container.wire.diag.listening())
+    container.group.freeze()
+    await until(container.group.is_frozen)
+    return container
+
+
+async def test_a_frozen_one_listens_on_and_is_thawed(lab: Lab) -> None:
+    container = await frozen(lab)
+    assert container.wire.diag.listening()
+    container.group.thaw()
+    assert not container.group.is_frozen()
+    container.group.thaw()  # one that is not frozen: harmless
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_signal_ends_a_frozen_one_too(lab: Lab, number: signal.Signals) -> None:
+    container = await frozen(lab)
+    stop(container, number)
+    await lab.ended(container)
+    assert await lab.runtime.exit_status(container) in (number, (128 + number) << 8)
+
+
+async def test_a_frozen_one_can_be_destroyed(lab: Lab) -> None:
+    container = await frozen(lab)
+    await lab.destroy(container)
+    assert not any(directory.exists() for directory in container.group.directories())
+
+
+async def test_of_a_frozen_ones_memory_what_is_on_disk_can_be_taken_back(lab: Lab) -> None:
+    container = await lab.wake()
+    await until(lambda: container.wire.diag.listening())
+    with page_cache_of(container):
+        container.group.freeze()
+        await until(container.group.is_frozen)
+        before = container.group.memory_bytes()
+        assert container.group.reclaim(4 << 20) > 2 << 20
+        assert container.group.memory_bytes() < before - (2 << 20)
+    container.group.thaw()
+
+
+@contextmanager
+def page_cache_of(container: Any) -> Iterator[None]:
+    """8 MiB: a process that enters its group writes a file, whose pages are the group's from then on, and ends."""
+    if isinstance(container, FakeContainer):
+        container.group.page_cache = 8 << 20
+        yield
+        return
+    program = (
+        "import os, sys; [open(path, 'w').write('0') for path in sys.argv[2:]]; file = open(sys.argv[1], 'wb');"
+        "file.write(bytes(8 << 20)); file.flush(); os.fsync(file)"
+    )
+    groups = [str(directory / "cgroup.procs") for directory in container.group.directories()]
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:  # not /tmp, which may be in memory
+        subprocess.run([sys.executable, "-SIc", program, file.name, *groups], check=True)
+        yield
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("lab", ["real"], indirect=True)
+async def test_a_predecessors_frozen_ones_are_swept(lab: Lab) -> None:
+    left = await frozen(lab)
+    lab.made.remove(left)
+    if left.program:
+        os.close(left.program.pidfd)
+        left.program = None
+    left.close()
+    left.wire.diag.close()
+    assert left.slot in await lab.runtime.sweep({each.slot for each in lab.made})
+    assert not any(directory.exists() for directory in left.group.directories())
 
 
 async def test_a_container_is_adopted_by_what_names_its_process_for_good(lab: Lab) -> None:

@@ -62,6 +62,37 @@ class FakeGroup:
     killed_for_memory: int = 0
     forks_refused: int = 0
     memory_in_use: int = 0
+    page_cache: int = 0  # that `reclaim` takes
+    frozen: bool = False
+    not_freezing: OSError | None = None  # what the kernel says to `freeze`
+    not_thawing: OSError | None = None
+    stays_awake: bool = False  # one that waits for a disk, and does not freeze
+    freezes: int = 0
+    on_thaw: Callable[[], None] = lambda: None
+
+    def freeze(self) -> None:
+        if self.not_freezing:
+            raise self.not_freezing
+        self.frozen = True
+        self.freezes += 1
+
+    def thaw(self) -> None:
+        if self.not_thawing:
+            raise self.not_thawing
+        if self.frozen:
+            self.frozen = False
+            self.on_thaw()
+
+    def is_frozen(self) -> bool:
+        return self.frozen and not self.stays_awake
+
+    def memory_bytes(self) -> int:
+        return self.memory_in_use + self.page_cache
+
+    def reclaim(self, amount_bytes: int) -> int:
+        freed = min(amount_bytes, self.page_cache)
+        self.page_cache -= freed
+        return freed
 
     def _set(self, limits: Limits) -> None:
         self.limits = limits
@@ -111,6 +142,8 @@ class FakeContainer:
         self.program: Program | None = None
         self.signals: list[signal.Signals] = []
         self.on_stop: Callable[[], None] = lambda: self.end(signal.SIGTERM)
+        self.group.on_thaw = self._thawed
+        self._pending: list[signal.Signals] = []
 
     @property
     def address(self) -> str:
@@ -130,16 +163,27 @@ class FakeContainer:
         if self.is_dead:
             return
         self.signals.append(number)
+        if self.group.frozen:  # as with cgroup v1, SIGKILL included
+            self._pending.append(number)
+            return
         if number is signal.SIGKILL:
             self.end(number)
         else:
             self.on_stop()
 
+    def _thawed(self) -> None:
+        pending, self._pending = self._pending, []
+        for number in pending:
+            self.signals.remove(number)
+            self.signal(number)
+
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
+        self.group.thaw()
 
     def ask_to_stop(self, *, init: bool) -> None:
         self.signal(signal.SIGTERM)
+        self.group.thaw()
 
     def close(self) -> None:
         assert not self.is_closed

@@ -52,3 +52,9 @@ def test_only_swap_accounting_may_be_missing() -> None:
         "memory.memsw.limit_in_bytes",
         "memory.swap.max",
     }
+
+
+@pytest.mark.parametrize(("frozen", "v1_state", "v2_freeze"), [(True, "FROZEN", "1"), (False, "THAWED", "0")])
+def test_freezer(frozen: bool, v1_state: str, v2_freeze: str) -> None:
+    assert limits.v1_freezer(frozen) == FileContent("freezer", "freezer.state", v1_state)
+    assert limits.v2_freezer(frozen) == FileContent("", "cgroup.freeze", v2_freeze)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from containerlib.cgroups import Limits, tree
+from containerlib.cgroups.limits import FileContent
 from containerlib.cgroups.tree import CONTROLLERS_V1, Group, Tree
 
 V1_OWN = "".join(
@@ -269,3 +270,96 @@ def test_this_machine_has_a_tree_that_takes_limits() -> None:
         group.remove()
         ours.remove()
     assert not any(base.exists() for base in ours.bases.values())
+
+
+# Of a file that is not there (another process froze the group, or the kernel is older) nothing is made up.
+@pytest.mark.parametrize(
+    ("version", "name", "text", "expected"),
+    [
+        (1, "freezer.state", "FROZEN\n", True),
+        (1, "freezer.state", "FREEZING\n", False),  # some have not stopped yet
+        (1, "freezer.state", "THAWED\n", False),
+        (1, "absent", "", False),
+        (2, "cgroup.events", "populated 1\nfrozen 1\n", True),
+        (2, "cgroup.events", "populated 1\nfrozen 0\n", False),
+        (2, "absent", "", False),
+    ],
+)
+def test_what_says_that_all_have_stopped(
+    version: int, name: str, text: str, expected: bool, request: pytest.FixtureRequest
+) -> None:
+    group = request.getfixturevalue(f"v{version}").create("1")
+    (of(group, "freezer") / name).write_text(text)
+    assert group.is_frozen() is expected
+
+
+def of(group: Group, controller: str) -> Path:
+    base = group.tree.bases.get(controller) or group.tree.bases[""]
+    return base / group.name
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "words"), [(1, "freezer.state", "FROZEN THAWED"), (2, "cgroup.freeze", "1 0")]
+)
+def test_freezing_and_thawing(version: int, name: str, words: str, request: pytest.FixtureRequest) -> None:
+    group = request.getfixturevalue(f"v{version}").create("1")
+    offer(group, name)
+    frozen, thawed = words.split()
+    group.freeze()
+    assert (of(group, "freezer") / name).read_text() == frozen
+    group.thaw()
+    assert (of(group, "freezer") / name).read_text() == thawed
+    for directory in group.directories():
+        (directory / name).unlink()
+    group.thaw()  # it is gone, or its kernel has no freezer
+    with pytest.raises(FileNotFoundError):
+        group.freeze()
+
+
+def test_v2_reclaims_by_its_own_file_where_the_kernel_has_it(top: Path, v2: Tree) -> None:
+    group = v2.create("1")
+    offer(group, "memory.current")
+    (top / "ours/1/memory.current").write_text("1000\n")
+    assert (group.memory_bytes(), group.reclaim(600)) == (1000, 0)  # before 5.19
+    offer(group, "memory.reclaim")
+    assert group.reclaim(600) == 0
+    assert (top / "ours/1/memory.reclaim").read_text() == "600"
+
+
+def test_v1_reclaims_by_a_limit_that_is_gone_again(top: Path, v1: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = v1.create("1")
+    memory = top / "memory/jail/ours/1"
+    (memory / "memory.usage_in_bytes").write_text("1000\n")
+    (memory / "memory.limit_in_bytes").write_text("5000\n")
+    written: list[str] = []
+    plain = Group._write
+    monkeypatch.setattr(
+        Group, "_write", lambda self, contents: (written.extend(each.value for each in contents), plain(self, contents))
+    )
+    group.reclaim(600)
+    group.reclaim(6000)
+    assert written == ["400", "5000", "0", "5000"]
+    assert (memory / "memory.limit_in_bytes").read_text() == "5000"
+
+
+def test_v1_limit_comes_back_when_the_kernel_had_no_more_to_take(
+    top: Path, v1: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = v1.create("1")
+    memory = top / "memory/jail/ours/1"
+    (memory / "memory.usage_in_bytes").write_text("1000\n")
+    (memory / "memory.limit_in_bytes").write_text("5000\n")
+    plain = Group._write
+
+    def refuse(self: Group, contents: tuple[FileContent, ...]) -> None:
+        if contents[0].value == "400":
+            raise OSError(number, "refused")
+        plain(self, contents)
+
+    monkeypatch.setattr(Group, "_write", refuse)
+    number = errno.EBUSY
+    assert group.reclaim(600) == 0
+    number = errno.EIO
+    with pytest.raises(OSError, match="refused"):
+        group.reclaim(600)
+    assert (memory / "memory.limit_in_bytes").read_text() == "5000"
