@@ -21,7 +21,8 @@ from dispatcher.cmdb.registration import Registration
 from dispatcher.cmdb.store import Store, Unavailable
 from dispatcher.compute import connected, logs, metrics, reconcile
 from dispatcher.compute.failures import Failures
-from dispatcher.compute.lives import Life, Lives
+from dispatcher.compute.life import Life
+from dispatcher.compute.lives import Lives
 from dispatcher.compute.protocol import Gone
 from dispatcher.compute.reception import Reception, Waiter
 from dispatcher.compute.reconcile import CountStep, Entry, Fate, Step

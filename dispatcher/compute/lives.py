@@ -11,9 +11,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from containerlib import process
 from containerlib.cgroups import Limits
@@ -23,6 +21,7 @@ from containerlib.runtime import BindMount, BlankLost, Container, Runtime, Start
 from dispatcher import units
 from dispatcher.compute import logs, reconcile, state
 from dispatcher.compute.journal import Journal, Record
+from dispatcher.compute.life import Draining, Life, Listener
 from dispatcher.compute.pool import Pool
 from dispatcher.compute.readiness import (
     Finding,
@@ -32,7 +31,7 @@ from dispatcher.compute.readiness import (
     concurrency_of,
     wait_until_listening,
 )
-from dispatcher.domain import App, AppSpec, Cause, Status, life_name
+from dispatcher.domain import App, AppSpec, Cause, Status
 from dispatcher.tasks import Tasks, border
 
 ACK_S = 2.0  # a proxy that does not confirm a drain within this is taken at its last word
@@ -41,84 +40,6 @@ REATTACH_S = 3.0  # in which the proxies of a former agent come back and tell th
 _SOMEBODY = -1  # stands for proxies that have not attached yet
 HEALTH_EVERY_S = 0.1
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Draining:
-    reason: str
-    awaited: set[int]  # proxies that have not yet confirmed that they send nothing more
-    ack_by: float
-    cut_at: float | None  # monotonic; None: what is in flight is never cut
-
-
-@dataclass(slots=True, eq=False)
-class Life:
-    app: App
-    id: str
-    generation: int
-    cause: Cause
-    detail: str
-    started: float  # Unix time
-    expires: float  # Unix time
-    quiet_since: float  # monotonic; meaningless while something is in flight
-    status: Status = Status.REGISTERED
-    handle: Container | None = None
-    concurrency: int = 32
-    counts: dict[int, int] = field(default_factory=dict)  # in flight, by proxy
-    visitors: set[int] = field(default_factory=set)  # peers with somebody inside (fastcontainer exec)
-    draining: Draining | None = None
-    stopping: bool = False
-    successor: str = ""
-    leaving: bool = False  # its row goes with it: it is not counted
-    followed: bool = False  # it was executed, and its end will be noticed
-    log: logs.LifeLog | None = None
-    phases: dict[str, float] = field(default_factory=dict)
-    problem: str = ""  # why it failed
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    starting: asyncio.Task[None] | None = None
-    running_since: float = 0.0  # monotonic
-    unheard_until: float = 0.0  # monotonic; the proxies of a former agent may still come and tell their counts
-
-    @property
-    def name(self) -> str:
-        return life_name(self.app.name, self.id, self.generation)
-
-    @property
-    def address(self) -> str:
-        """Where it listens; empty until it does."""
-        listens = self.status in (Status.RUNNING, Status.DRAINING)
-        return f"{self.handle.address}:{self.app.spec.port}" if self.handle and listens else ""
-
-    @property
-    def in_flight(self) -> int:
-        return sum(self.counts.values())
-
-    @property
-    def is_leaving(self) -> bool:
-        return self.leaving or bool(self.successor)
-
-    def move(self, event: state.Event) -> None:
-        self.status = state.after(self.status, event)
-
-    def record(self, *, gone: bool = False) -> Record:
-        handle = self.handle
-        assert handle is not None
-        return Record(
-            self.app, self.id, self.generation, self.status, self.cause, handle.slot, handle.pid, handle.start_time,
-            self.started, self.expires, self.concurrency, handle.etc_image, gone,
-        )  # fmt: skip
-
-
-class Listener(Protocol):
-    def proxies(self) -> set[int]:
-        """Who is attached now."""
-
-    def life_changed(self, life: Life) -> None: ...
-
-    def life_ended(self, life: Life, *, expected: bool) -> None: ...
-
-    def tell(self, life: Life, kind: str, message: str) -> None:
-        """For the app's history."""
 
 
 class Lives:

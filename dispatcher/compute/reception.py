@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from dispatcher.compute.lives import Life, Lives
+from dispatcher.compute.life import Life
+from dispatcher.compute.lives import Lives
 from dispatcher.compute.protocol import (
     Answer,
     Attach,

@@ -23,7 +23,8 @@ from dispatcher.compute import lives as lives_module
 from dispatcher.compute import rows as rows_module
 from dispatcher.compute.agent import Agent
 from dispatcher.compute.journal import Journal
-from dispatcher.compute.lives import Life, Lives
+from dispatcher.compute.life import Life
+from dispatcher.compute.lives import Lives
 from dispatcher.compute.pool import Pool
 from dispatcher.compute.protocol import Answer, Live, Refused
 from dispatcher.compute.readiness import ListenEvents

@@ -13,7 +13,8 @@ import pytest
 
 from dispatcher.compute import lives as lives_module
 from dispatcher.compute.journal import Journal
-from dispatcher.compute.lives import Life, Lives
+from dispatcher.compute.life import Life
+from dispatcher.compute.lives import Lives
 from dispatcher.compute.pool import Pool
 from dispatcher.compute.readiness import ListenEvents
 from dispatcher.compute.state import IllegalTransition

@@ -1,0 +1,88 @@
+"""One life as its agent holds it, and who is told what happens to it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from containerlib.runtime import Container
+from dispatcher.compute import logs, state
+from dispatcher.compute.journal import Record
+from dispatcher.domain import App, Cause, Status, life_name
+
+
+@dataclass(slots=True)
+class Draining:
+    reason: str
+    awaited: set[int]  # proxies that have not yet confirmed that they send nothing more
+    ack_by: float
+    cut_at: float | None  # monotonic; None: what is in flight is never cut
+
+
+@dataclass(slots=True, eq=False)
+class Life:
+    app: App
+    id: str
+    generation: int
+    cause: Cause
+    detail: str
+    started: float  # Unix time
+    expires: float  # Unix time
+    quiet_since: float  # monotonic; meaningless while something is in flight
+    status: Status = Status.REGISTERED
+    handle: Container | None = None
+    concurrency: int = 32
+    counts: dict[int, int] = field(default_factory=dict)  # in flight, by proxy
+    visitors: set[int] = field(default_factory=set)  # peers with somebody inside (fastcontainer exec)
+    draining: Draining | None = None
+    stopping: bool = False
+    successor: str = ""
+    leaving: bool = False  # its row goes with it: it is not counted
+    followed: bool = False  # it was executed, and its end will be noticed
+    log: logs.LifeLog | None = None
+    phases: dict[str, float] = field(default_factory=dict)
+    problem: str = ""  # why it failed
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    starting: asyncio.Task[None] | None = None
+    running_since: float = 0.0  # monotonic
+    unheard_until: float = 0.0  # monotonic; the proxies of a former agent may still come and tell their counts
+
+    @property
+    def name(self) -> str:
+        return life_name(self.app.name, self.id, self.generation)
+
+    @property
+    def address(self) -> str:
+        """Where it listens; empty until it does."""
+        listens = self.status in (Status.RUNNING, Status.DRAINING)
+        return f"{self.handle.address}:{self.app.spec.port}" if self.handle and listens else ""
+
+    @property
+    def in_flight(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.leaving or bool(self.successor)
+
+    def move(self, event: state.Event) -> None:
+        self.status = state.after(self.status, event)
+
+    def record(self, *, gone: bool = False) -> Record:
+        handle = self.handle
+        assert handle is not None
+        return Record(
+            self.app, self.id, self.generation, self.status, self.cause, handle.slot, handle.pid, handle.start_time,
+            self.started, self.expires, self.concurrency, handle.etc_image, gone,
+        )  # fmt: skip
+
+
+class Listener(Protocol):
+    def proxies(self) -> set[int]:
+        """Who is attached now."""
+
+    def life_changed(self, life: Life) -> None: ...
+
+    def life_ended(self, life: Life, *, expected: bool) -> None: ...
+
+    def tell(self, life: Life, kind: str, message: str) -> None:
+        """For the app's history."""
