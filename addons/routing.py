@@ -85,7 +85,7 @@ def pick(running: Sequence[Backend], in_flight: dict[str, int], rng: Chance) -> 
 
 
 def to_wake(app: str, asleep: Sequence[Asleep]) -> Asleep | None:
-    """The same for every proxy that sees the same rows: one that starts already, else by rendezvous hash; failed ones last."""
+    """The same for every proxy that sees the same rows: one that starts or is frozen, else by rendezvous hash; failed ones last."""
     return min(asleep, key=lambda row: (_reluctance(row.status), -_weight(app, row.container)), default=None)
 
 
@@ -96,7 +96,7 @@ def home(app: str, computes: Sequence[str]) -> str | None:
 
 def _reluctance(status: Status) -> int:
     match status:
-        case Status.STARTING:
+        case Status.STARTING | Status.FROZEN:
             return 0
         case Status.REGISTERED | Status.RUNNING:
             return 1

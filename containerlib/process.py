@@ -47,12 +47,23 @@ class Dispositions:
 
 
 def dispositions(pid: int) -> Dispositions | None:
+    masks = _signal_masks(pid)
+    return None if masks is None else Dispositions(masks["SigIgn"], masks["SigCgt"])
+
+
+def was_killed(pid: int) -> bool:
+    """SIGKILL was sent to it, which with cgroup v1 a frozen process does not die of; or it is no more."""
+    masks = _signal_masks(pid)
+    return masks is None or bool((masks["SigPnd"] | masks["ShdPnd"]) >> (signal.SIGKILL - 1) & 1)
+
+
+def _signal_masks(pid: int) -> dict[str, int] | None:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    masks = {key: value for key, _, value in (line.partition(":") for line in lines) if key in ("SigIgn", "SigCgt")}
-    return Dispositions(int(masks["SigIgn"], 16), int(masks["SigCgt"], 16))
+    pairs = (line.partition(":") for line in lines)
+    return {key: int(value, 16) for key, _, value in pairs if key in ("SigPnd", "ShdPnd", "SigIgn", "SigCgt")}
 
 
 def pid_of(pidfd: int) -> int:

@@ -109,12 +109,16 @@ class Container:
         dies only when it is thawed."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        self.group.thaw()
+        self._thaw()
 
     def ask_to_stop(self, *, init: bool) -> None:
         """SIGTERM, or SIGKILL at once where nobody would hear it. A frozen one is thawed, with that before it."""
         self._signal_stop(init=init)
-        self.group.thaw()
+        self._thaw()
+
+    def _thaw(self) -> None:
+        with suppress(OSError):  # with cgroup v2 it dies all the same
+            self.group.thaw()
 
     def _signal_stop(self, *, init: bool) -> None:
         if self.program is not None:
@@ -124,6 +128,10 @@ class Container:
         pointless = process.stop_is_pointless(self.pid, init=init)
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL if pointless else signal.SIGTERM)
+
+    def was_killed(self) -> bool:
+        """Of a frozen one: it will not live on when it is thawed."""
+        return process.was_killed(self.pid) or (self.program is not None and process.was_killed(self.program.pid))
 
     def close(self) -> None:
         for fd in (self.pidfd, *self.logs):

@@ -37,17 +37,25 @@ class Status(StrEnum):
     REGISTERED = "registered"  # asleep: costs this row
     STARTING = "starting"
     RUNNING = "running"
+    FROZEN = "frozen"  # asleep with its memory: nothing of it runs until it is thawed
     DRAINING = "draining"
     FAILED = "failed"  # waits out its back-off
 
     def is_alive(self) -> bool:
         """A process of it exists, or may exist at any moment."""
-        return self in (Status.STARTING, Status.RUNNING, Status.DRAINING)
+        return self in (Status.STARTING, Status.RUNNING, Status.FROZEN, Status.DRAINING)
 
 
 class WhileStarting(StrEnum):
     HOLD = "hold"
     PAGE = "page"
+
+
+class Start(StrEnum):
+    """How an app that fell silent comes back. What fails falls back to cold."""
+
+    COLD = "cold"  # stopped, and started anew
+    FROZEN = "frozen"  # stopped in its tracks, and thawed: it costs its memory
 
 
 class Cause(StrEnum):
@@ -83,6 +91,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     stop_grace_s: Seconds = 0.15  # between SIGTERM and SIGKILL; nothing is in flight by then
     start_timeout_s: PositiveSeconds = 30.0
     response_timeout_s: PositiveSeconds = 120.0  # with the start and the queue, the one deadline of a request
+    start: Start = Start.COLD
     while_starting: WhileStarting = WhileStarting.HOLD
     health_path: str | None = None  # ready means that this answers below 500, too
     concurrency: Annotated[int, msgspec.Meta(ge=1)] | None = None  # absent: the lesser of 32 and the listen backlog

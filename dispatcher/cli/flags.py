@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher.domain import WhileStarting
+from dispatcher.domain import Start, WhileStarting
 
 
 def _flag(name: str, help: str, metavar: str | None = None) -> Any:
@@ -50,6 +50,9 @@ class Flags:
     stop_grace: Annotated[Text, _flag("--stop-grace", "Between SIGTERM and SIGKILL.", "TIME")] = None
     start_timeout: Annotated[Text, _flag("--start-timeout", "How long a start may take.", "TIME")] = None
     response_timeout: Annotated[Text, _flag("--response-timeout", "How long one request may take.", "TIME")] = None
+    start: Annotated[
+        Start | None, _flag("--start", "Silence stops it (cold) or freezes it, which keeps its memory (frozen).")
+    ] = None
     while_starting: Annotated[
         WhileStarting | None, _flag("--while-starting", "Let browsers wait (hold) or show them a waiting page (page).")
     ] = None

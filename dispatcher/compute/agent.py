@@ -28,7 +28,7 @@ from dispatcher.compute.reception import Reception, Waiter
 from dispatcher.compute.reconcile import CountStep, Entry, Fate, Step
 from dispatcher.compute.rows import Rows
 from dispatcher.coreapi import service
-from dispatcher.domain import App, AppSpec, Cause, ComputeRow, ContainerRow, EventRow, Status, Switch
+from dispatcher.domain import App, Cause, ComputeRow, ContainerRow, EventRow, Status, Switch
 from dispatcher.problems import Code, Problem
 from dispatcher.settings import Settings
 from dispatcher.tasks import Tasks, border
@@ -212,7 +212,9 @@ class Agent:
             return
         if app.switch is Switch.OFF:
             self.lives.drain(life, "switched off")
-        elif _runs_differently(app.spec, life.app.spec) or app.uid != life.app.uid:
+        elif life.status is Status.FROZEN and _must_restart(app, life):
+            self.lives.drain(life, "its definition was changed")
+        elif _must_restart(app, life):
             if not life.successor:
                 self._replace(life, "its definition was changed")
         else:
@@ -270,6 +272,9 @@ class Agent:
         """Calls `waiter` once, now or later: with a life that runs, or with why none does."""
         lives = [life for life in self.lives.of(app_name).values() if not life.draining]
         running = [life for life in lives if life.status is Status.RUNNING]
+        if not running and any(life.status is Status.FROZEN for life in lives):
+            running = self._thaw(app_name, cause, detail)
+            lives = [life for life in lives if life.status is Status.STARTING]
         if running:
             waiter(min(running, key=lambda life: (life.id != id, life.in_flight)))
             return
@@ -329,6 +334,41 @@ class Agent:
             self.rows.put(app_name, able[0], ContainerRow(self._settings.compute))
         return self._start(app, id if id in able else able[0], cause, detail)
 
+    def _thaw(self, app_name: str, cause: Cause, detail: str) -> list[Life]:
+        """All that are frozen: an app sleeps and wakes as a whole. Returns those that run again."""
+        app = self._cache.app(app_name)
+        if app is not None and app.switch is not Switch.ON:
+            return []
+        thawed = []
+        for life in [life for life in self.lives.of(app_name).values() if life.status is Status.FROZEN]:
+            if time.time() >= life.expires:  # between two ticks
+                self.lives.drain(life, "its lifespan is over")
+                continue
+            was_frozen = life.is_frozen
+            try:
+                self.lives.thaw(life)
+            except OSError as error:
+                self.tell(life, "not thawed", f"{error}; another one is started instead")
+                life.leaving = True
+                self.lives.drain(life, "it could not be thawed", cut_after_s=0.0)
+                continue
+            life.cause, life.detail = cause, detail
+            thawed.append(life)
+            # After whoever waits was told.
+            asyncio.get_running_loop().call_soon(self._tell_thawed, life, was_frozen)
+        return thawed
+
+    def _tell_thawed(self, life: Life, was_frozen: bool) -> None:
+        if was_frozen:
+            self.tell(life, "thawed", f"{life.cause}: {life.detail}" if life.detail else str(life.cause))
+            metrics.observe_thaw(life.cause, life.phases)
+        self.reception.publish_life(life)
+        self.rows.put(life.app.name, life.id, self._row(life))
+
+    def is_used(self, life: Life) -> None:
+        """By a request that crossed the word of its freezing, or by somebody who wants to look inside."""
+        self._thaw(life.app.name, Cause.REQUEST, "it is in use")
+
     def _answer(self, life: Life, result: Life | Problem) -> None:
         for waiter in self._waiting.pop(life.name, ()):
             waiter(result)
@@ -350,6 +390,10 @@ class Agent:
             for old in self.lives.of(life.app.name).values():
                 if old.successor == life.id:
                     self._drain_replaced(old)
+
+    def not_frozen(self, life: Life, why: str) -> None:
+        self.tell(life, "not frozen", f"{why}; it is stopped instead")
+        self.lives.drain(life, "idle")
 
     def life_ended(self, life: Life, *, expected: bool) -> None:
         app, id = life.app.name, life.id
@@ -421,6 +465,7 @@ class Agent:
                 self._tick_failures(now)
             if now >= next_slow:
                 next_slow = now + 5.0
+                self.lives.let_killed_die()
                 with border("looking after the reserve"):
                     self.registration.update(codec.encode(self._compute_row()))
                     await self.lives.shrink_reserve(now)
@@ -430,16 +475,17 @@ class Agent:
         lives = list(self.lives.of(app).values())
         for life in lives:
             overdue_s = time.time() - life.expires
-            if life.draining:
-                if overdue_s >= life.app.spec.policy.drain_grace_s:
-                    self.lives.drain(life, life.draining.reason, cut_after_s=0.0)
-                self.lives.check_drained(life, now)
+            if life.draining and overdue_s >= life.app.spec.policy.drain_grace_s:
+                self.lives.drain(life, life.draining.reason, cut_after_s=0.0)
+            self.lives.check(life, now)
         staying = [life for life in lives if not life.draining]
         busy = any(life.in_flight or life.visitors or life.status is Status.STARTING for life in staying)
         quiet_s = 0.0 if busy else now - max((life.quiet_since for life in staying), default=now)
         for life in staying:
             if life.status is Status.RUNNING:
                 self._decide_fate(life, quiet_s, now)
+            elif reason := self._end_of_frozen(life):
+                self.lives.drain(life, reason)
 
     def _decide_fate(self, life: Life, quiet_s: float, now: float) -> None:
         policy = life.app.spec.policy
@@ -450,12 +496,29 @@ class Agent:
                     life.quiet_since = now - policy.idle_s + RECHECK_S
                 else:
                     self.lives.drain(life, "idle" if overdue_s < 0 else "its lifespan is over")
+            case Fate.FREEZE:
+                self._freeze(life.app.name, now)
             case Fate.REPLACE:
                 self._replace(life, "its lifespan is over")
             case Fate.END:
                 self._drain_replaced(life)
             case Fate.LIVE:
                 pass
+
+    def _freeze(self, app: str, now: float) -> None:
+        """All that run, or none of them."""
+        running = [life for life in self.lives.of(app).values() if life.status is Status.RUNNING]
+        is_used = any(self._is_used_directly(life) for life in running)
+        for life in running:
+            if is_used:
+                life.quiet_since = now - life.app.spec.policy.idle_s + RECHECK_S
+            elif time.time() < life.expires and not life.successor:
+                self.lives.freeze(life)
+
+    def _end_of_frozen(self, life: Life) -> str:
+        if life.status is not Status.FROZEN:
+            return ""
+        return reconcile.end_of_frozen(life.app.spec.policy, overdue_s=time.time() - life.expires)
 
     def _successor_status(self, life: Life) -> Status | None:
         if not life.successor:
@@ -525,9 +588,10 @@ def _resting_row(row: ContainerRow) -> ContainerRow:
     )
 
 
-def _runs_differently(new: AppSpec, old: AppSpec) -> bool:
-    """Differs in what only a new process can take in; the policy is read anew at each decision."""
-    return msgspec.structs.replace(new, policy=old.policy) != old
+def _must_restart(app: App, life: Life) -> bool:
+    """It differs in what only a new process can take in; the policy is read anew at each decision."""
+    old = life.app
+    return msgspec.structs.replace(app.spec, policy=old.spec.policy) != old.spec or app.uid != old.uid
 
 
 def _cpu_word(app: App) -> str:

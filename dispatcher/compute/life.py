@@ -13,8 +13,6 @@ from dispatcher.domain import App, Cause, Status, life_name
 @dataclass(slots=True)
 class Draining:
     reason: str
-    awaited: set[int]  # proxies that have not yet confirmed that they send nothing more
-    ack_by: float
     cut_at: float | None  # monotonic; None: what is in flight is never cut
 
 
@@ -33,7 +31,13 @@ class Life:
     concurrency: int = 32
     counts: dict[int, int] = field(default_factory=dict)  # in flight, by proxy
     visitors: set[int] = field(default_factory=set)  # peers with somebody inside (fastcontainer exec)
+    turn: int = 0  # how often it was to get no further request
+    awaited: set[int] = field(default_factory=set)  # proxies that have not yet confirmed that they send nothing more
+    ack_by: float = 0.0  # monotonic; those that have not by then are taken at their last word
     draining: Draining | None = None
+    freezing: asyncio.Task[None] | None = None
+    is_frozen: bool = False  # all of it has stopped; with status frozen and without this it is about to
+    kept_bytes: int = 0  # of memory, while it is frozen
     stopping: bool = False
     successor: str = ""
     leaving: bool = False  # its row goes with it: it is not counted
@@ -53,7 +57,7 @@ class Life:
     @property
     def address(self) -> str:
         """Where it listens; empty until it does."""
-        listens = self.status in (Status.RUNNING, Status.DRAINING)
+        listens = self.status in (Status.RUNNING, Status.FROZEN, Status.DRAINING)
         return f"{self.handle.address}:{self.app.spec.port}" if self.handle and listens else ""
 
     @property
@@ -63,6 +67,10 @@ class Life:
     @property
     def is_leaving(self) -> bool:
         return self.leaving or bool(self.successor)
+
+    def is_let_go(self, now: float) -> bool:
+        """Nobody sends it anything, and nothing is in flight."""
+        return (not self.awaited or now >= self.ack_by) and not self.in_flight
 
     def move(self, event: state.Event) -> None:
         self.status = state.after(self.status, event)
@@ -81,6 +89,9 @@ class Listener(Protocol):
         """Who is attached now."""
 
     def life_changed(self, life: Life) -> None: ...
+
+    def not_frozen(self, life: Life, why: str) -> None:
+        """It was to be frozen, and the kernel did not do it."""
 
     def life_ended(self, life: Life, *, expected: bool) -> None: ...
 

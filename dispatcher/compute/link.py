@@ -167,9 +167,9 @@ class AgentLink:
         if known is not None and known.generation > message.generation:
             return
         rows[message.container] = message
-        if message.status is Status.DRAINING:
+        if message.status in (Status.DRAINING, Status.FROZEN):
             # The lines before this one are older, so from here on the agent knows all there is to know.
-            self._write(Traffic({message.life: self._in_flight(message.life)}))
+            self._write(Traffic({message.life: self._in_flight(message.life)}, message.turn))
         self._changed(message)
 
     def _take_gone(self, message: Gone) -> None:

@@ -19,7 +19,7 @@ from containerlib.firewall import NetworkPolicy
 from containerlib.identity import Identity
 from containerlib.runtime import BindMount, BlankLost, Container, Runtime, StartFailed
 from dispatcher import units
-from dispatcher.compute import logs, reconcile, state
+from dispatcher.compute import freezing, logs, reconcile, state
 from dispatcher.compute.journal import Journal, Record
 from dispatcher.compute.life import Draining, Life, Listener
 from dispatcher.compute.pool import Pool
@@ -245,6 +245,7 @@ class Lives:
         if life.handle.program:
             asyncio.get_running_loop().remove_reader(life.handle.program.pidfd)
         self._stop_waiting_for(life)
+        self._stop_freezing(life)
         self._tasks.start(self._ended(life), name=f"end of {life.name}")
 
     async def _ended(self, life: Life) -> None:
@@ -302,12 +303,24 @@ class Lives:
         )  # fmt: skip
         self._lives.setdefault(life.app.name, {})[life.id] = life
         self._follow(life)
+        if life.status is Status.FROZEN:
+            self._find_frozen(life)
         self._listener.life_changed(life)
         if life.status is Status.STARTING:
             life.starting = self._tasks.start(self._go_on_starting(life), name=f"start {life.name}")
         elif life.status is Status.DRAINING:
             self._begin_draining(life, "drained by a former agent", None)
         return True
+
+    def _find_frozen(self, life: Life) -> None:
+        """The journal says frozen from before the kernel may begin until after it has ended: which it is, the kernel knows."""
+        assert life.handle is not None
+        if life.handle.group.is_frozen():
+            # A death in the middle of reclaiming may have left another limit.
+            life.handle.group.set_memory(life.app.memory_bytes)
+            freezing.kept(life)
+        else:
+            self.thaw(life)
 
     async def _go_on_starting(self, life: Life) -> None:
         try:
@@ -325,8 +338,9 @@ class Lives:
         if life.draining:
             if cut_at is not None and (life.draining.cut_at is None or cut_at < life.draining.cut_at):
                 life.draining.cut_at = cut_at
-                self.check_drained(life, time.monotonic())
+                self.check(life, time.monotonic())
             return
+        self._stop_freezing(life)
         life.move(state.Event.DRAIN)
         if life.handle:
             self._journal.write(life.record())
@@ -334,15 +348,20 @@ class Lives:
         self._begin_draining(life, reason, cut_at)
 
     def _begin_draining(self, life: Life, reason: str, cut_at: float | None) -> None:
-        now = time.monotonic()
-        unheard = {_SOMEBODY} if now < life.unheard_until else set()
-        life.draining = Draining(
-            reason, self._listener.proxies() | unheard, max(now + ACK_S, life.unheard_until), cut_at
-        )
+        life.draining = Draining(reason, cut_at)
         if life.followed:
             self._stop_waiting_for(life)
+        self._let_go(life)
+
+    def _let_go(self, life: Life) -> None:
+        """Tells the proxies of a state in which it gets no further request, and awaits that they have heard it."""
+        now = time.monotonic()
+        unheard = {_SOMEBODY} if now < life.unheard_until else set()
+        life.turn += 1
+        life.awaited = self._listener.proxies() | unheard
+        life.ack_by = max(now + ACK_S, life.unheard_until)
         self._listener.life_changed(life)
-        self.check_drained(life, time.monotonic())
+        self.check(life, now)
 
     def _stop_waiting_for(self, life: Life) -> None:
         """Of a life that was executed: what leads there is never cut short."""
@@ -350,18 +369,22 @@ class Lives:
             life.starting.cancel()
 
     def confirm(self, life: Life, proxy: int) -> None:
-        if life.draining:
-            life.draining.awaited.discard(proxy)
-            self.check_drained(life, time.monotonic())
+        life.awaited.discard(proxy)
+        self.check(life, time.monotonic())
 
-    def check_drained(self, life: Life, now: float) -> None:
-        draining = life.draining
-        if draining is None or life.stopping:
-            return
+    def check(self, life: Life, now: float) -> None:
+        """Whether what it was let go for can be done."""
+        if life.draining and not life.stopping:
+            self._check_drained(life, life.draining, now)
+        elif life.status is Status.FROZEN and not life.is_frozen and life.freezing is None and life.is_let_go(now):
+            frozen = freezing.freeze(life, self._listener)
+            life.freezing = self._tasks.start(frozen, name=f"freeze {life.name}")
+
+    def _check_drained(self, life: Life, draining: Draining, now: float) -> None:
         cut = draining.cut_at is not None and now >= draining.cut_at
         if cut and life.in_flight:
             self._listener.tell(life, "cut", f"{life.in_flight} requests in flight were cut: {draining.reason}")
-        if cut or ((not draining.awaited or now >= draining.ack_by) and not life.in_flight):
+        if cut or life.is_let_go(now):
             life.stopping = True
             self._tasks.start(self._stop(life), name=f"stop {life.name}")
 
@@ -379,6 +402,39 @@ class Lives:
                 await life.ended.wait()
         if not life.ended.is_set():
             life.handle.kill()
+
+    # ---- frozen and thawed
+
+    def freeze(self, life: Life) -> None:
+        """Once the proxies have let go of it. Its owner hears if the kernel does not do it."""
+        life.move(state.Event.FREEZE)
+        self._journal.write(life.record())
+        self._let_go(life)
+
+    def thaw(self, life: Life) -> None:
+        """Whether it is frozen already or not. Raises OSError, and it stays frozen, where the kernel refuses or it was killed."""
+        assert life.handle is not None
+        began = time.perf_counter()
+        self._stop_freezing(life)
+        if life.handle.was_killed():
+            raise ProcessLookupError("it was killed while it was frozen")
+        life.handle.group.thaw()
+        life.move(state.Event.THAW)
+        life.is_frozen, life.kept_bytes = False, 0
+        life.quiet_since = time.monotonic()
+        life.phases = {"thaw": _ms_since(began)}
+        self._journal.write(life.record())  # not before: what it says is frozen, the next agent looks at
+
+    def let_killed_die(self) -> None:
+        """With cgroup v1 what was killed while it was frozen dies when it is thawed, which is noticed like any other death."""
+        for life in self:
+            if life.is_frozen and life.handle and life.handle.was_killed():
+                life.handle.kill()
+
+    def _stop_freezing(self, life: Life) -> None:
+        if life.freezing:
+            life.freezing.cancel()
+            life.freezing = None
 
     # ---- what changes while it runs
 

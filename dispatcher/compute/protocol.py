@@ -5,8 +5,11 @@ parse ends the connection.
 
 Order is the point of this protocol. After `Attach` the agent sends one `Live` for each of its live containers, then `Synced`,
 then a `Live` or `Gone` at each change. When a proxy reads `Live(status=draining)` it sends the container no further request and
-answers at once with a `Traffic` for that life (its count now, zero included): the lines before it in the stream are older, so the
-agent then knows all there is to know. The agent stops a process only when every attached proxy has said so and the counts are zero.
+answers at once with a `Traffic` for that life (its count now, zero included) that names the `turn` it heard: the lines before it in
+the stream are older, so the agent then knows all there is to know. A `Traffic` that was on its way already names none, and confirms
+nothing. The agent stops a process only when every attached proxy has said so and the counts are zero.
+`Live(status=frozen)` is the same: it comes before the process is frozen, a count above zero in answer takes it back, and who wants
+the container then asks with `Ensure`. `Live(status=running)` follows when it runs again.
 """
 
 from typing import Annotated
@@ -45,6 +48,7 @@ class Traffic(msgspec.Struct, frozen=True, tag="traffic"):
     leaves zero or returns to it, else at most once a second."""
 
     in_flight: dict[str, Annotated[int, msgspec.Meta(ge=0)]]
+    heard: int | None = None  # this answers the `Live` with that `turn`
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
@@ -73,7 +77,7 @@ class Enter(msgspec.Struct, frozen=True, tag="enter"):
 
 
 class Live(msgspec.Struct, frozen=True, tag="live"):
-    """A container on this Compute that runs or drains: one that starts is nobody's business yet."""
+    """A container on this Compute that runs, is frozen or drains: one that starts is nobody's business yet."""
 
     app: str
     container: str
@@ -81,6 +85,7 @@ class Live(msgspec.Struct, frozen=True, tag="live"):
     status: Status
     address: str  # HOST:PORT, "" until it has one
     concurrency: int = 32  # requests it may be given at once before it has answered any of them
+    turn: int = 0  # counts up each time that it is to get no further request
 
     @property
     def life(self) -> str:

@@ -39,6 +39,9 @@ class Host(Protocol):
 
     def ensure(self, app_name: str, id: str, cause: Cause, detail: str, waiter: Waiter) -> None: ...
 
+    def is_used(self, life: Life) -> None:
+        """One that is frozen, or about to be."""
+
 
 class Reception:
     def __init__(self, settings: Settings, host: Host, tasks: Tasks) -> None:
@@ -77,8 +80,8 @@ class Reception:
                     if life.status is not Status.STARTING:
                         peer.send(_live(life))
                 peer.send(Synced(self._compute))
-            case Traffic(in_flight):
-                self._count(peer, in_flight)
+            case Traffic(in_flight, heard):
+                self._count(peer, in_flight, heard)
             case Ensure(id, app, container, _, cause, detail):
                 self._host.ensure(app, container, cause, detail[:DETAIL_MAX], _answer_to(peer, id))
             case Start(id, app, container):
@@ -96,7 +99,7 @@ class Reception:
             life.visitors.discard(peer.number)
             self._host.lives.confirm(life, peer.number)
 
-    def _count(self, peer: Peer, in_flight: dict[str, int]) -> None:
+    def _count(self, peer: Peer, in_flight: dict[str, int], heard: int | None) -> None:
         for name, count in in_flight.items():
             life = self._host.lives.by_name(name)
             if life is None:
@@ -107,7 +110,12 @@ class Reception:
                 life.counts.pop(peer.number, None)
             # Told of a count, it was in use until now, whatever the count is.
             life.quiet_since = time.monotonic()
-            self._host.lives.confirm(life, peer.number)
+            if count and life.status is Status.FROZEN:
+                self._host.is_used(life)
+            elif heard == life.turn:
+                self._host.lives.confirm(life, peer.number)
+            else:
+                self._host.lives.check(life, time.monotonic())
 
     async def _stop(self, peer: Peer, id: int, app: str, container: str, *, now: bool) -> None:
         lives = self._named(app, container)
@@ -118,7 +126,10 @@ class Reception:
         peer.send(Done(id, tuple(life.name for life in lives)))
 
     def _open_door(self, peer: Peer, id: int, app: str, container: str) -> None:
-        life = next((life for life in self._named(app, container) if life.status is Status.RUNNING), None)
+        lives = self._named(app, container)
+        if frozen := [life for life in lives if life.status is Status.FROZEN]:
+            self._host.is_used(frozen[0])
+        life = next((life for life in lives if life.status is Status.RUNNING), None)
         if life is None or life.handle is None or life.app.uid is None:
             what = f"{app}/{container}" if container else app
             hint = f"wake it first: fastcontainer start {app}"
@@ -135,7 +146,7 @@ class Reception:
 
 
 def _live(life: Life) -> Live:
-    return Live(life.app.name, life.id, life.generation, life.status, life.address, life.concurrency)
+    return Live(life.app.name, life.id, life.generation, life.status, life.address, life.concurrency, life.turn)
 
 
 def _answer_to(peer: Peer, id: int) -> Waiter:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dispatcher.domain import Policy, Status
+from dispatcher.domain import Policy, Start, Status
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 60.0
 # A life at least this long says that the site can run; what killed it then is no start failure.
@@ -48,7 +48,7 @@ def next_id(ids: Iterable[str]) -> str:
 _GOING_ORDER = {
     status: number
     for number, status in enumerate(
-        (Status.DRAINING, Status.FAILED, Status.REGISTERED, Status.STARTING, Status.RUNNING)
+        (Status.DRAINING, Status.FAILED, Status.REGISTERED, Status.FROZEN, Status.STARTING, Status.RUNNING)
     )
 }
 
@@ -80,6 +80,7 @@ def _going_order(entry: Entry) -> tuple[int, int]:
 
 class Fate(StrEnum):
     LIVE = "live"
+    FREEZE = "freeze"  # silence, and its app is to keep its memory meanwhile
     SLEEP = "sleep"  # silence: drain it, and leave its row
     REPLACE = "replace"  # old, and in use: a successor first
     END = "end"  # its successor listens, or it is old and its time after that is over too
@@ -89,7 +90,9 @@ def fate(policy: Policy, *, quiet_s: float, overdue_s: float, successor: Status 
     """`quiet_s`: how long nothing was in flight in the whole app; `overdue_s`: age beyond the lifespan, negative before;
     `successor`: the state of the container that is to replace this one, None if there is none yet."""
     if quiet_s >= policy.idle_s:
-        return Fate.SLEEP
+        # One that is to be replaced will not be needed any more, and one that is too old may not stay for it.
+        freezes = policy.start is Start.FROZEN and successor is None and overdue_s < 0
+        return Fate.FREEZE if freezes else Fate.SLEEP
     if successor is Status.RUNNING:
         return Fate.END
     if overdue_s < 0:
@@ -100,6 +103,13 @@ def fate(policy: Policy, *, quiet_s: float, overdue_s: float, successor: Status 
         # What nobody has used for a while needs no successor: the next request starts one.
         return Fate.SLEEP if quiet_s >= min(policy.idle_s, 5.0) else Fate.REPLACE
     return Fate.LIVE
+
+
+def end_of_frozen(policy: Policy, *, overdue_s: float) -> str:
+    """Why a frozen container is to be stopped; empty if it is not. Its lifespan runs on."""
+    if overdue_s >= 0:
+        return "its lifespan is over"
+    return "" if policy.start is Start.FROZEN else "it is no longer to be frozen"
 
 
 def lifespan_s(policy: Policy, chance: float) -> float:

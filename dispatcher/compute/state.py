@@ -1,10 +1,13 @@
 """The state machine of a container. Everything that affects its state is in this file.
 
-                start            listening          drain             exited
-    registered ------> starting ----------> running -------> draining -------> registered
-        ^                 |  \\_____drain_______________________^
-        |                 | failed              | exited
-        '---- rested --- failed <---------------'
+                start            listening           drain             exited
+    registered ------> starting ----------> running --------> draining -------> registered
+        ^                 | |                | | ^             ^  ^
+        |          failed | '--- drain ------|-|-|-------------'  |
+        |                 v       exited     | | | thaw           |
+        '---- rested --- failed <------------' | |                | drain
+                          ^                    v |                |
+                          '----- exited ------ frozen ------------'
 
 An event that the table does not know in a state raises, and nothing has changed.
 """
@@ -18,6 +21,8 @@ class Event(StrEnum):
     START = "start"
     LISTENING = "listening"
     FAILED = "failed"  # it ended, or its time was over, before it listened
+    FREEZE = "freeze"
+    THAW = "thaw"
     DRAIN = "drain"
     EXITED = "exited"
     RESTED = "rested"  # the back-off is over
@@ -30,6 +35,10 @@ TRANSITIONS: dict[tuple[Status, Event], Status] = {
     (Status.STARTING, Event.DRAIN): Status.DRAINING,
     (Status.RUNNING, Event.DRAIN): Status.DRAINING,
     (Status.RUNNING, Event.EXITED): Status.FAILED,
+    (Status.RUNNING, Event.FREEZE): Status.FROZEN,
+    (Status.FROZEN, Event.THAW): Status.RUNNING,
+    (Status.FROZEN, Event.DRAIN): Status.DRAINING,
+    (Status.FROZEN, Event.EXITED): Status.FAILED,
     (Status.DRAINING, Event.EXITED): Status.REGISTERED,
     (Status.FAILED, Event.RESTED): Status.REGISTERED,
     (Status.FAILED, Event.START): Status.STARTING,

@@ -59,6 +59,7 @@ def test_the_less_busy_of_two():
     ("statuses", "chosen"),
     [
         ({"1": Status.REGISTERED, "2": Status.STARTING, "3": Status.REGISTERED}, "2"),
+        ({"1": Status.REGISTERED, "2": Status.FROZEN, "3": Status.REGISTERED}, "2"),
         ({"1": Status.FAILED, "2": Status.DRAINING}, "2"),
         ({"1": Status.FAILED}, "1"),
         ({}, None),

@@ -55,7 +55,7 @@ def test_running(containers, options, running):
 
 
 def test_draining_and_starting_ones_get_nothing():
-    for status in (Status.DRAINING, Status.STARTING, Status.FAILED):
+    for status in (Status.DRAINING, Status.FROZEN, Status.STARTING, Status.FAILED):
         assert view(live=[msgspec.structs.replace(RUNS, status=status)]).running(APP) == []
 
 

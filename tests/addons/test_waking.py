@@ -7,7 +7,7 @@ import pytest
 
 from addons import routing
 from dispatcher.cmdb import keys
-from dispatcher.domain import ComputeRow, ContainerRow, Policy, WhileStarting
+from dispatcher.domain import ComputeRow, ContainerRow, Policy, Status, WhileStarting
 from dispatcher.problems import Code, Problem
 from tests.fakes import sites
 from tests.fakes.ports import free_port
@@ -374,6 +374,38 @@ async def test_draining_is_acknowledged_with_the_count(world):
     go_on.set()
     assert (await asked).status == 200
     await world.agent.until(lambda: world.agent.counts["blog/1.1"] == 0)
+
+
+async def test_a_frozen_one_gets_nothing_before_its_agent_has_thawed_it(world):
+    thawed_when_asked = []
+
+    @sites.quiet
+    async def asked(reader, writer):
+        await sites.read_head(reader)
+        thawed_when_asked.append(world.agent.live["blog", "1"].status is Status.RUNNING)
+        writer.write(sites.text(b"hello"))
+
+    site = await world.site("blog", asked, policy=Policy(server_timing=True))
+    assert (await world.ask("blog.test")).status == 200
+    for number in range(1, 4):
+        await world.agent.until(lambda: world.agent.counts["blog/1.1"] == 0)
+        world.agent.freeze("blog")
+        await world.agent.until(lambda number=number: world.agent.heard.get("blog/1.1") == number)
+        responses = await asyncio.gather(*(world.ask("blog.test") for _ in range(5)))
+        assert [r.status for r in responses] == [200] * 5
+    assert thawed_when_asked == [True] * 16
+    assert site.starts == 1
+    assert len(world.agent.ensures) == 4
+    assert "thaw;dur=0.5" in responses[0].headers["server-timing"]
+
+
+async def test_bots_do_not_thaw(world):
+    await world.site("blog", sites.hello())
+    assert (await world.ask("blog.test")).status == 200
+    world.agent.freeze("blog")
+    await world.agent.until(lambda: "blog/1.1" in world.agent.heard)
+    assert (await world.ask("blog.test", User_Agent="Googlebot/2.1")).status == 503
+    assert world.agent.live["blog", "1"].status is Status.FROZEN
 
 
 async def test_without_its_agent_what_runs_is_served_and_what_sleeps_waits_for_it(world):

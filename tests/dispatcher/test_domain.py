@@ -48,7 +48,8 @@ def test_what_is_no_domain(domain: str) -> None:
 
 
 def test_what_is_alive() -> None:
-    assert [status for status in Status if status.is_alive()] == [Status.STARTING, Status.RUNNING, Status.DRAINING]
+    alive = [status for status in Status if status.is_alive()]
+    assert alive == [Status.STARTING, Status.RUNNING, Status.FROZEN, Status.DRAINING]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from dispatcher.compute import protocol
 from dispatcher.compute.protocol import Answer, Attach, Ensure, Gone, Live, Refused, Synced, Traffic
 from dispatcher.domain import Status
@@ -41,6 +43,8 @@ class FakeAgent:
         self.sites: dict[str, Site] = {}
         self.live: dict[tuple[str, str], Live] = {}
         self.ensures: list[Ensure] = []
+        self.turns: dict[str, int] = {}  # by life
+        self.heard: dict[str, int] = {}  # by life: the last turn that a proxy said to have heard of
         self.traffic: list[dict[str, int]] = []
         self.counts: dict[str, int] = {}
         self.attached: list[str] = []
@@ -97,6 +101,8 @@ class FakeAgent:
             case Traffic():
                 self.traffic.append(message.in_flight)
                 self.counts.update(message.in_flight)
+                if message.heard is not None:
+                    self.heard |= dict.fromkeys(message.in_flight, message.heard)
         async with self.reported:
             self.reported.notify_all()
 
@@ -105,6 +111,9 @@ class FakeAgent:
         live = self.live.get(key)
         phases: dict[str, float] = {}
         try:
+            if live is not None and live.status is Status.FROZEN:
+                live = self.thaw(*key)
+                phases = {"thaw": 0.5}
             if live is None or live.status is not Status.RUNNING:
                 if key not in self._flights:
                     task = self._flights[key] = self._tasks.start(self.run(*key), name=f"start {key}")
@@ -139,8 +148,21 @@ class FakeAgent:
         return live
 
     def drain(self, app: str, container: str = "1") -> None:
+        self._let_go(app, container, Status.DRAINING)
+
+    def freeze(self, app: str, container: str = "1") -> None:
+        """Its server would still answer: that it is not asked is for a test to see."""
+        self._let_go(app, container, Status.FROZEN)
+
+    def _let_go(self, app: str, container: str, status: Status) -> None:
         live = self.live[app, container]
-        self._tell(Live(app, container, live.generation, Status.DRAINING, live.address, live.concurrency))
+        self.turns[live.life] = turn = self.turns.get(live.life, 0) + 1
+        self._tell(structs.replace(live, status=status, turn=turn))
+
+    def thaw(self, app: str, container: str = "1") -> Live:
+        live = structs.replace(self.live[app, container], status=Status.RUNNING)
+        self._tell(live)
+        return live
 
     def kill(self, app: str, container: str = "1", *, tell: bool = True) -> None:
         """Its listening socket closes; with tell=False nobody has noticed yet."""

@@ -144,6 +144,7 @@ class FakeContainer:
         self.on_stop: Callable[[], None] = lambda: self.end(signal.SIGTERM)
         self.group.on_thaw = self._thawed
         self._pending: list[signal.Signals] = []
+        self._dies_frozen = False
 
     @property
     def address(self) -> str:
@@ -163,7 +164,7 @@ class FakeContainer:
         if self.is_dead:
             return
         self.signals.append(number)
-        if self.group.frozen:  # as with cgroup v1, SIGKILL included
+        if self.group.frozen and not self._dies_frozen:  # as with cgroup v1, SIGKILL included
             self._pending.append(number)
             return
         if number is signal.SIGKILL:
@@ -173,17 +174,28 @@ class FakeContainer:
 
     def _thawed(self) -> None:
         pending, self._pending = self._pending, []
+        self._dies_frozen = True
         for number in pending:
             self.signals.remove(number)
             self.signal(number)
+        self._dies_frozen = False
+
+    def was_killed(self) -> bool:
+        return self.is_dead or signal.SIGKILL in self._pending
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
-        self.group.thaw()
+        self._thaw()
 
     def ask_to_stop(self, *, init: bool) -> None:
         self.signal(signal.SIGTERM)
-        self.group.thaw()
+        self._thaw()
+
+    def _thaw(self) -> None:
+        try:
+            self.group.thaw()
+        except OSError:
+            self._thawed()  # with cgroup v2 it dies all the same
 
     def close(self) -> None:
         assert not self.is_closed

@@ -146,8 +146,8 @@ class Proxy:
         match message:
             case Live():
                 self.live[message.app, message.container] = message
-                if message.status is Status.DRAINING and self.confirms:
-                    self.traffic(message.life, self.counts.get(message.life, 0))
+                if message.status in (Status.DRAINING, Status.FROZEN) and self.confirms:
+                    self.confirm(message)
             case Gone():
                 self.live.pop((message.app, message.container), None)
             case Answer() | Refused() | Done() | Door():
@@ -159,6 +159,9 @@ class Proxy:
     def traffic(self, life: str, count: int) -> None:
         self.counts[life] = count
         self.say(Traffic({life: count}))
+
+    def confirm(self, live: Live) -> None:
+        self.say(Traffic({live.life: self.counts.get(live.life, 0)}, live.turn))
 
     async def _ask(self, make: Callable[[int], ToAgent]) -> Answer | Refused | Done | Door:
         message = make(next(self._ids))

@@ -131,6 +131,7 @@ def test_remove_asks_unless_told(blog: Cli, monkeypatch: pytest.MonkeyPatch) -> 
         (("app", "edit", "blog", "--concurrency", "many"), 2, "concurrency: 'many'"),
         (("app", "edit", "blog", "--memory", "1"), 2, "at least 4M"),
         (("app", "edit", "blog", "--while-starting", "dance"), 2, "while-starting"),
+        (("app", "edit", "blog", "--start", "tepid"), 2, "--start"),
         (("app", "edit", "blog", "--remove-env", "NONE"), 2, "no 'NONE'"),
         (("app", "edit", "blog", "--remove-domain", "x.example"), 2, "'x.example'"),
         (("app", "edit", "nobody", "--port", "81"), 3, "no app 'nobody'"),

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from dispatcher.cli.flags import Flags
 from dispatcher.cli.spec import changed_spec, format_spec, new_spec, parse_env, parse_mount, parse_spec
-from dispatcher.domain import AppSpec, Mount, Policy, WhileStarting
+from dispatcher.domain import AppSpec, Mount, Policy, Start, WhileStarting
 from dispatcher.problems import Problem
 
 
@@ -44,13 +44,19 @@ def test_new_spec() -> None:
         outbound=False,
         host_ports="3306, 6379",
         idle="1h30m",
+        start=Start.FROZEN,
         while_starting=WhileStarting.PAGE,
         concurrency="4",
         server_timing=True,
         health_path="/health",
     )
     policy = Policy(
-        idle_s=5400.0, while_starting=WhileStarting.PAGE, concurrency=4, server_timing=True, health_path="/health"
+        idle_s=5400.0,
+        start=Start.FROZEN,
+        while_starting=WhileStarting.PAGE,
+        concurrency=4,
+        server_timing=True,
+        health_path="/health",
     )
     assert new_spec(flags, "/home") == AppSpec(
         command=("sh", "-c", "a; b", "$X"),

@@ -105,6 +105,21 @@ async def test_draining_is_acknowledged_at_once_with_the_count(wire):
     wire.counts.clear()
     wire.agent.drain("blog")
     await wire.agent.until(lambda: wire.agent.traffic[1:] == [{"blog/1.1": 0}])
+    assert wire.agent.heard == {"blog/1.1": 2}
+
+
+async def test_freezing_is_acknowledged_in_the_same_way_and_thawing_needs_no_answer(wire):
+    wire.agent.site("blog", sites.hello())
+    await wire.agent.run("blog")
+    wire.agent.freeze("blog")
+    await wire.agent.until(lambda: wire.agent.traffic == [{"blog/1.1": 0}])
+    assert wire.agent.heard == {"blog/1.1": 1}
+    answer = await wire.link.ensure("blog", "1", wait_s=5)
+    assert (answer.live.status, answer.live.generation) == (Status.RUNNING, 1)
+    wire.counts["blog/1.1"] = 1
+    wire.agent.freeze("blog")
+    await wire.agent.until(lambda: wire.agent.traffic[1:] == [{"blog/1.1": 1}])
+    assert wire.agent.heard == {"blog/1.1": 2}
 
 
 async def test_what_is_older_changes_nothing(wire):

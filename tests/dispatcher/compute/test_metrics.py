@@ -12,7 +12,7 @@ def value(name: str, **labels: str) -> float | None:
 
 
 def lives(*statuses: Status) -> list[SimpleNamespace]:
-    return [SimpleNamespace(status=status) for status in statuses]
+    return [SimpleNamespace(status=status, kept_bytes=0) for status in statuses]
 
 
 def test_containers_by_state_and_those_that_are_no_more_count_zero() -> None:
@@ -20,9 +20,23 @@ def test_containers_by_state_and_those_that_are_no_more_count_zero() -> None:
     assert value("fastcontainer_containers", state="running") == 2
     assert value("fastcontainer_containers", state="starting") == 1
     assert value("fastcontainer_rows_behind") == 3
+    frozen = SimpleNamespace(status=Status.FROZEN, kept_bytes=5 << 20)
+    metrics.update([frozen, frozen], 0)
+    assert value("fastcontainer_containers", state="frozen") == 2
+    assert value("fastcontainer_frozen_memory_bytes") == 10 << 20
     metrics.update([], 0)
+    assert value("fastcontainer_frozen_memory_bytes") == 0
     assert value("fastcontainer_containers", state="running") == 0
     assert value("fastcontainer_rows_behind") == 0
+
+
+def test_a_thaw_is_no_start() -> None:
+    starts, thaws = (value(f"fastcontainer_{name}_total", cause="request") or 0 for name in ("starts", "thaws"))
+    sum_before = value("fastcontainer_start_phase_seconds_sum", phase="thaw") or 0
+    metrics.observe_thaw(Cause.REQUEST, {"thaw": 2.0})
+    assert value("fastcontainer_thaws_total", cause="request") == thaws + 1
+    assert (value("fastcontainer_starts_total", cause="request") or 0) == starts
+    assert value("fastcontainer_start_phase_seconds_sum", phase="thaw") == pytest.approx(sum_before + 0.002)
 
 
 def test_a_start_is_observed_by_cause_and_phase_in_seconds() -> None:

@@ -15,14 +15,15 @@ from dispatcher.compute.reconcile import (
     acting_compute,
     backoff_s,
     count_steps,
+    end_of_frozen,
     fate,
     lifespan_s,
     next_id,
 )
-from dispatcher.domain import Policy, Status
+from dispatcher.domain import Policy, Start, Status
 
-ASLEEP, STARTING, RUNNING, DRAINING, FAILED = (
-    Status.REGISTERED, Status.STARTING, Status.RUNNING, Status.DRAINING, Status.FAILED,
+ASLEEP, STARTING, RUNNING, FROZEN, DRAINING, FAILED = (
+    Status.REGISTERED, Status.STARTING, Status.RUNNING, Status.FROZEN, Status.DRAINING, Status.FAILED,
 )  # fmt: skip
 
 
@@ -44,6 +45,11 @@ def steps(wanted: int, *statuses: Status, awake: bool = False) -> list[str]:
         (3, (RUNNING,), True, ["register 2", "start 2", "register 3", "start 3"]),
         (2, (RUNNING, ASLEEP), True, ["start 2"]),
         (2, (RUNNING, FAILED), True, []),  # it rests
+        (2, (FROZEN, ASLEEP), False, []),  # they sleep as a whole
+        (3, (FROZEN, FROZEN), False, ["register 3"]),
+        (1, (FROZEN, FROZEN), False, ["drain 2"]),
+        (1, (RUNNING, FROZEN), True, ["drain 2"]),
+        (1, (FROZEN, ASLEEP), False, ["remove 2"]),
         (2, (RUNNING, STARTING), True, []),
         (1, (ASLEEP, ASLEEP, ASLEEP), False, ["remove 3", "remove 2"]),
         (1, (RUNNING, ASLEEP), True, ["remove 2"]),
@@ -150,13 +156,45 @@ def test_fate(quiet_s: float, overdue_s: float, successor: Status | None, expect
     assert fate(POLICY, quiet_s=quiet_s, overdue_s=overdue_s, successor=successor) is expected
 
 
+@pytest.mark.parametrize(
+    ("quiet_s", "overdue_s", "successor", "expected"),
+    [
+        (59, -100, None, Fate.LIVE),
+        (60, -100, None, Fate.FREEZE),
+        (60, 0, None, Fate.SLEEP),  # its lifespan is over
+        (60, -100, FAILED, Fate.SLEEP),  # it was to be replaced: nobody will want it again
+        (60, -100, RUNNING, Fate.SLEEP),
+        (0, 0, None, Fate.REPLACE),
+    ],
+)
+def test_fate_of_one_that_may_be_frozen(
+    quiet_s: float, overdue_s: float, successor: Status | None, expected: Fate
+) -> None:
+    policy = Policy(idle_s=60, drain_grace_s=30, start=Start.FROZEN)
+    assert fate(policy, quiet_s=quiet_s, overdue_s=overdue_s, successor=successor) is expected
+
+
+@pytest.mark.parametrize(
+    ("start", "overdue_s", "expected"),
+    [
+        (Start.FROZEN, -0.1, ""),
+        (Start.FROZEN, 0, "its lifespan is over"),
+        (Start.COLD, -0.1, "it is no longer to be frozen"),
+        (Start.COLD, 0, "its lifespan is over"),
+    ],
+)
+def test_end_of_a_frozen_one(start: Start, overdue_s: float, expected: str) -> None:
+    assert end_of_frozen(Policy(start=start), overdue_s=overdue_s) == expected
+
+
 @given(
-    st.floats(0, 1000), st.floats(30, 10_000), st.sampled_from([None, *Status]), st.floats(0.1, 1000)
+    st.floats(0, 1000), st.floats(30, 10_000), st.sampled_from([None, *Status]), st.floats(0.1, 1000),
+    st.sampled_from(Start),
 )  # fmt: skip
 def test_nothing_outlives_its_lifespan_and_grace(
-    quiet_s: float, overdue_s: float, successor: Status | None, idle_s: float
+    quiet_s: float, overdue_s: float, successor: Status | None, idle_s: float, start: Start
 ) -> None:
-    policy = Policy(idle_s=idle_s, drain_grace_s=30)
+    policy = Policy(idle_s=idle_s, drain_grace_s=30, start=start)
     assert fate(policy, quiet_s=quiet_s, overdue_s=overdue_s, successor=successor) in (Fate.END, Fate.SLEEP)
 
 
