@@ -365,9 +365,8 @@ class Agent:
         self.reception.publish_life(life)
         self.rows.put(life.app.name, life.id, self._row(life))
 
-    def is_used(self, life: Life) -> None:
-        """By a request that crossed the word of its freezing, or by somebody who wants to look inside."""
-        self._thaw(life.app.name, Cause.REQUEST, "it is in use")
+    def is_used(self, life: Life, cause: Cause, detail: str) -> None:
+        self._thaw(life.app.name, cause, detail)
 
     def _answer(self, life: Life, result: Life | Problem) -> None:
         for waiter in self._waiting.pop(life.name, ()):

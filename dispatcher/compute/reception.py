@@ -39,7 +39,7 @@ class Host(Protocol):
 
     def ensure(self, app_name: str, id: str, cause: Cause, detail: str, waiter: Waiter) -> None: ...
 
-    def is_used(self, life: Life) -> None:
+    def is_used(self, life: Life, cause: Cause, detail: str) -> None:
         """One that is frozen, or about to be."""
 
 
@@ -111,7 +111,7 @@ class Reception:
             # Told of a count, it was in use until now, whatever the count is.
             life.quiet_since = time.monotonic()
             if count and life.status is Status.FROZEN:
-                self._host.is_used(life)
+                self._host.is_used(life, Cause.REQUEST, "it crossed the word that it was to be frozen")
             elif heard == life.turn:
                 self._host.lives.confirm(life, peer.number)
             else:
@@ -128,7 +128,7 @@ class Reception:
     def _open_door(self, peer: Peer, id: int, app: str, container: str) -> None:
         lives = self._named(app, container)
         if frozen := [life for life in lives if life.status is Status.FROZEN]:
-            self._host.is_used(frozen[0])
+            self._host.is_used(frozen[0], Cause.MANUAL, "somebody looks inside")
         life = next((life for life in lives if life.status is Status.RUNNING), None)
         if life is None or life.handle is None or life.app.uid is None:
             what = f"{app}/{container}" if container else app

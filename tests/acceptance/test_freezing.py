@@ -63,8 +63,14 @@ async def test_what_the_operator_sees(installation):
     response = await installation.ask("icy")
     assert response.status == 200
     assert "thaw;dur=" in response.headers["server-timing"]
-    kinds = [event.kind for event in await installation.events("icy")]
-    assert kinds.count("thawed") == 2
+
+    async def causes():
+        return [event.message for event in await installation.events("icy", "thawed")] == [
+            "manual: somebody looks inside",
+            "request: GET icy.localhost/",
+        ]
+
+    await wait_for(causes, 3.0, "what thawed it is told")
     await wait_for(frozen, 5.0, "it is frozen once more")
     assert "icy/1.1" in installation.cli("stop", "icy").stdout
     await installation.asleep("icy", within_s=3.0)
