@@ -2,8 +2,8 @@
 
 The same static server everywhere (busybox httpd), no CPU limit, one of each in turn in every round, so that whatever else the
 machine does hits all alike. `launch` is from the agent's being asked (theirs: from the spawn) to the first byte straight from the
-server; `path` is from a client's new connection to the first byte through the proxies. Rivals have no proxy: path_runc_over_ours
-compares runc's launch with our whole path.
+server, `thaw` the same of a site that is frozen; `path` is from a client's new connection to the first byte through the proxies.
+Rivals have no proxy: path_runc_over_ours compares runc's launch with our whole path.
 """
 
 import sys
@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
 
-from bench.coldstart.installation import installed
+from bench.coldstart.frozen import Frozen
+from bench.coldstart.installation import APP, FROZEN_APP, installed
 from bench.coldstart.ours import FIRST_BYTE, Asker, Ours
 from bench.coldstart.theirs import Rival, rivals
 from bench.results import Report, Result, machine, measured, percentile
@@ -24,20 +25,22 @@ Samples = dict[str, list[float]]
 
 
 def run(quick: bool) -> Report:
-    with installed(PAGE) as (installation, directory):
+    with installed(PAGE, (APP, FROZEN_APP)) as (installation, directory):
         found = []
         for rival in rivals(directory / "rivals", installation.site, PAGE):
             if reason := rival.why_not():
                 print(f"{rival.name} is left out: {reason}", file=sys.stderr)
             else:
                 found.append(rival)
-        with closing(Asker(installation.settings.agent_socket)) as agent:
+        settings, rounds = installation.settings, ROUNDS_QUICK if quick else ROUNDS
+        with closing(Asker(settings.agent_socket)) as agent:
             ours = Ours(agent, installation.proxy_address, PAGE)
-            samples = _measure(ours, found, installation.settle, ROUNDS_QUICK if quick else ROUNDS)
+            frozen = Frozen(agent, settings, PAGE)
+            samples = _measure(ours, frozen, found, installation.settle, rounds)
     return report(samples, found)
 
 
-def _measure(ours: Ours, found: list[Rival], settle: Callable[[], None], rounds: int) -> Samples:
+def _measure(ours: Ours, frozen: Frozen, found: list[Rival], settle: Callable[[], None], rounds: int) -> Samples:
     def launch() -> None:
         settle()
         add("launch", ours.launch())
@@ -45,6 +48,10 @@ def _measure(ours: Ours, found: list[Rival], settle: Callable[[], None], rounds:
     def path() -> None:
         settle()
         add("path", ours.path())
+
+    def thaw() -> None:
+        settle()
+        add("thaw", frozen.thaw())
 
     def rival_launch(rival: Rival) -> None:
         settle()
@@ -59,6 +66,7 @@ def _measure(ours: Ours, found: list[Rival], settle: Callable[[], None], rounds:
     for number in range(-ROUNDS_DROPPED, rounds):
         launch()
         path()
+        thaw()
         for rival in found:
             rival_launch(rival)
         print(f"\rround {max(0, number + 1)} of {rounds}", end="", file=sys.stderr)
@@ -68,7 +76,7 @@ def _measure(ours: Ours, found: list[Rival], settle: Callable[[], None], rounds:
 
 def report(samples: Samples, found: list[Rival]) -> Report:
     """Pure. Of a rival that is not there, the ratio is not there either."""
-    isolation = {"launch": OURS, **{rival.name: rival.isolation for rival in found}}
+    isolation = {"launch": OURS, "thaw": OURS, **{rival.name: rival.isolation for rival in found}}
     results: list[Result] = []
     for what, each in samples.items():
         name, _, part = what.partition(": ")

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from msgspec import structs
+
 from bench.coldstart import bundle
 from bench.coldstart.theirs import free_port
 from bench.coldstart.visit import is_open
@@ -24,11 +26,12 @@ from dispatcher.cmdb.cache import CMCache
 from dispatcher.cmdb.client import EtcdStore
 from dispatcher.compute import daemon
 from dispatcher.coreapi import service
-from dispatcher.domain import AppSpec, Mount, Policy
+from dispatcher.domain import AppSpec, Mount, Policy, Start
 from dispatcher.quickstart import programs
 from dispatcher.settings import Settings, host_port
 
 APP = "bench"
+FROZEN_APP, FROZEN_IDLE_S = "bench-frozen", 0.3
 NETWORK = "100.98.0.0/16"
 START_S = 30.0
 END_S = 5.0
@@ -93,8 +96,10 @@ class Installation:
         store = EtcdStore(self.settings)
         cache = CMCache(store)  # it tries until etcd lets it in
         await cache.start(START_S)
+        frozen = structs.replace(spec, policy=Policy(start=Start.FROZEN, idle_s=FROZEN_IDLE_S))
         for app in self.apps:
-            await service.create_app(store, app, spec, domains=[domain_of(app)], compute=self.settings.compute)
+            chosen = frozen if app == FROZEN_APP else spec
+            await service.create_app(store, app, chosen, domains=[domain_of(app)], compute=self.settings.compute)
         await cache.close()
         await store.close()
 

@@ -139,6 +139,8 @@ def test_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(found.ratios) >= {"launch_spawn_over_ours"}
     assert all(result.n == 1 for result in found.results)
     assert any(result.what == "launch: asked -> exec'd" for result in found.results)
+    assert any(result.what.startswith("thaw: first byte") for result in found.results)
+    assert any(result.what == "thaw: thaw" for result in found.results)
 
 
 @pytest.mark.system
