@@ -131,7 +131,8 @@ class Container:
 
     def was_killed(self) -> bool:
         """Of a frozen one: it will not live on when it is thawed."""
-        return process.was_killed(self.pid) or (self.program is not None and process.was_killed(self.program.pid))
+        pids = [self.pid] if self.program is None else [self.pid, process.pid_of(self.program.pidfd)]
+        return any(process.was_killed(pid) for pid in pids)
 
     def close(self) -> None:
         for fd in (self.pidfd, *self.logs):

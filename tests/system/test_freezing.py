@@ -128,7 +128,7 @@ async def test_a_stop_of_a_frozen_one_is_as_quick_as_any(host: Host, program: st
     began = time.monotonic()
     assert (await (await host.proxy()).stop("blog")).lives == ("blog/1.1",)
     assert time.monotonic() - began < 0.6
-    assert are_gone(pids)
+    await until(lambda: are_gone(pids))
 
 
 async def test_switched_off_it_goes(host: Host) -> None:
@@ -209,5 +209,5 @@ async def test_cleaning_up_takes_frozen_ones_too(host: Host) -> None:
     await host.detach()
     host.kill_agent()
     await host.clean()
-    assert are_gone(pids)
+    await until(lambda: are_gone(pids))
     assert not any(directory.exists() for directory in group.directories())
