@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.units import format_cpu, format_duration, format_memory, parse_cpu, parse_duration, parse_memory
+from containerlib.units import (
+    format_cpu,
+    format_duration,
+    format_memory,
+    format_rate,
+    parse_cpu,
+    parse_duration,
+    parse_memory,
+    parse_rate,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +38,14 @@ from dispatcher.units import format_cpu, format_duration, format_memory, parse_c
         (parse_memory, "1.5G", None),
         (parse_memory, "256MB", None),
         (parse_memory, "", None),
+        (parse_size, "0", 0),
+        (parse_size, "64K", 65536),
+        (parse_size, "-1", None),
+        (parse_size, "64k", None),
+        (parse_rate, "10Mbit", 10_000_000),
+        (parse_rate, "8000bit", 8000),
+        (parse_rate, "10M", None),
+        (parse_rate, "1.5Mbit", None),
         (parse_duration, "90s", 90.0),
         (parse_duration, "0.5s", 0.5),
         (parse_duration, "1h30m", 5400.0),
@@ -55,6 +73,11 @@ def test_cpu_comes_back(percent: int) -> None:
 @given(st.integers(min_value=4 << 20, max_value=1 << 50))
 def test_memory_comes_back(amount_bytes: int) -> None:
     assert parse_memory(format_memory(amount_bytes)) == amount_bytes
+
+
+@given(st.integers(min_value=1, max_value=10**13))
+def test_rate_comes_back(bps: int) -> None:
+    assert parse_rate(format_rate(bps)) == bps
 
 
 @given(st.integers(min_value=1, max_value=10**8))

@@ -1,0 +1,67 @@
+"""What runs, as whom, and how it is ended. Pure."""
+
+from dataclasses import dataclass
+from signal import Signals
+
+from containerlib.checks import SpecError, absolute_path, seconds, signal_number, text, whole
+from containerlib.units import format_duration
+
+STOP_GRACE_S = 10.0
+LOG_BYTES = 10 << 20
+IDS = 1024  # a container's own range: 0 to 1023 inside
+USER_ID = 1000  # the program's own, inside
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """By number, or by name as the container's own /etc/passwd and /etc/group know it. `group` None: the user's own."""
+
+    user: int | str = USER_ID
+    group: int | str | None = None
+    groups: tuple[int | str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _identity("user", self.user)
+        if self.group is not None:
+            _identity("group", self.group)
+        for each in self.groups:
+            _identity("groups", each)
+
+
+def _identity(field: str, value: int | str) -> None:
+    if isinstance(value, str):
+        if not text(field, value):
+            raise SpecError(field, value, "is an empty name")
+    else:
+        whole(field, value, 0, IDS - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """`signal` first, SIGKILL after `grace_s`; at once where nobody would hear the signal."""
+
+    signal: Signals = Signals.SIGTERM
+    grace_s: float = STOP_GRACE_S
+
+    def __post_init__(self) -> None:
+        signal_number("stop.signal", self.signal)
+        seconds("stop.grace", self.grace_s, zero=True)
+
+    def describe(self) -> str:
+        return f"{self.signal.name}, SIGKILL after {format_duration(self.grace_s)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Files of the host that get what the program writes; empty: the container's own log. What reaches `bytes_max` is moved
+    aside once, as NAME.1."""
+
+    stdout: str = ""
+    stderr: str = ""
+    bytes_max: int = LOG_BYTES
+
+    def __post_init__(self) -> None:
+        for field, path in (("log.stdout", self.stdout), ("log.stderr", self.stderr)):
+            if path:
+                absolute_path(field, path)
+        whole("log.bytes_max", self.bytes_max, 4096, 1 << 40)
