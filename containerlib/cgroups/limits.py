@@ -71,3 +71,10 @@ def v1_freezer(frozen: bool) -> FileContent:
 
 def v2_freezer(frozen: bool) -> FileContent:
     return FileContent("", "cgroup.freeze", "1" if frozen else "0")
+
+
+def contents(version: int, limits: Limits) -> tuple[FileContent, ...]:
+    """All of them, in the order in which they are written."""
+    if version == 1:
+        return (*v1_cpu(limits.cpu), *v1_memory(limits.memory_bytes), *v1_pids(limits.pids))
+    return (*v2_cpu(limits.cpu), *v2_memory(limits.memory_bytes), *v2_pids(limits.pids))

@@ -28,7 +28,7 @@ from containerlib.hooks import (
     SignalHandler,
     Timer,
 )
-from containerlib.spec.process import LOG_BYTES, STOP_GRACE_S
+from containerlib.spec.process import LOG_BYTES, STOP_GRACE_S, check_id_base
 from containerlib.spec.security import check_namespaces
 
 Duration = str | float
@@ -111,6 +111,15 @@ class Builder(Part):
         """By number, or by name as the container knows it."""
         with told():
             self._values["user"] = spec.User(user, group, tuple(groups))
+
+    @property
+    def id_base(self) -> int | None:
+        """The first of the 1,024 ids of the host that are the container's; unless set, a range that nobody else has."""
+        return self._values.get("id_base")
+
+    @id_base.setter
+    def id_base(self, value: int) -> None:
+        self._values["id_base"] = check_id_base(value)
 
     def stop(self, *, signal: str | int = "TERM", grace: Duration = STOP_GRACE_S) -> None:
         with told():

@@ -9,7 +9,7 @@ from containerlib.hooks import CgroupHook, Hook, SignalHandler, Timer
 from containerlib.spec.filesystem import Hidden, Mount, Root, Tmpfs, Usr
 from containerlib.spec.lifecycle import Lifespan, Readiness
 from containerlib.spec.network import NetworkAccess
-from containerlib.spec.process import Log, Stop, User
+from containerlib.spec.process import Log, Stop, User, check_id_base
 from containerlib.spec.resources import Cgroup, Rlimit
 from containerlib.spec.security import NAMESPACES, OPTIONAL_NAMESPACES, Security, check_namespaces
 
@@ -18,7 +18,8 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """`init`: a tiny init is PID 1, reaps and forwards signals. `metadata` is for people and hooks."""
+    """`id_base`: the first of the host's ids that are the container's; None: a range that nobody else has. `init`: a tiny init is
+    PID 1, reaps and forwards signals. `metadata` is for people and hooks."""
 
     name: str
     command: tuple[str, ...]
@@ -26,6 +27,7 @@ class ContainerSpec:
     env: Mapping[str, str] = NOTHING
     workdir: str = "/"
     user: User = field(default_factory=User)
+    id_base: int | None = None
     root: Root = field(default_factory=Usr)
     mounts: tuple[Mount | Tmpfs, ...] = ()
     hidden: Hidden = field(default_factory=Hidden)
@@ -57,6 +59,8 @@ class ContainerSpec:
         for key, value in self.metadata.items():
             text(f"metadata {text('metadata', key)}", value)
         absolute_path("workdir", self.workdir)
+        if self.id_base is not None:
+            check_id_base(self.id_base)
         no_doubles("mount.target", [each.target for each in self.mounts])
         check_namespaces(self.namespaces)
         no_doubles("rlimit", [each.name for each in self.rlimits])

@@ -3,20 +3,23 @@
 from dataclasses import dataclass
 from signal import Signals
 
+from containerlib import idmap
 from containerlib.checks import SpecError, absolute_path, seconds, signal_number, text, whole
 from containerlib.units import format_duration
 
 STOP_GRACE_S = 10.0
 LOG_BYTES = 10 << 20
-IDS = 1024  # a container's own range: 0 to 1023 inside
-USER_ID = 1000  # the program's own, inside
+# A container's own ids inside: 0 to this, and nobody.
+USER_ID_MAX = idmap.IDS - 2
+ID_BASE_MIN = 1 << 16  # people and services have 16 bits
+ID_BASE_MAX = (1 << 31) - 1 - idmap.IDS
 
 
 @dataclass(frozen=True, slots=True)
 class User:
     """By number, or by name as the container's own /etc/passwd and /etc/group know it. `group` None: the user's own."""
 
-    user: int | str = USER_ID
+    user: int | str = idmap.APP_USER
     group: int | str | None = None
     groups: tuple[int | str, ...] = ()
 
@@ -32,8 +35,13 @@ def _identity(field: str, value: int | str) -> None:
     if isinstance(value, str):
         if not text(field, value):
             raise SpecError(field, value, "is an empty name")
-    else:
-        whole(field, value, 0, IDS - 1)
+    elif value != idmap.NOBODY:
+        whole(field, value, 0, USER_ID_MAX)
+
+
+def check_id_base(value: int) -> int:
+    """The first of the host's ids that are the container's."""
+    return whole("id_base", value, ID_BASE_MIN, ID_BASE_MAX)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from dispatcher.cli.processes import replace_by
 
         replace_by(words[0], words[1:])
+    if words and words[0] == "container":
+        from dispatcher.cli.container import hand_over
+
+        hand_over(words[1:])
     from dispatcher.cli.root import run
 
     sys.exit(run(words))

@@ -58,3 +58,21 @@ def test_only_swap_accounting_may_be_missing() -> None:
 def test_freezer(frozen: bool, v1_state: str, v2_freeze: str) -> None:
     assert limits.v1_freezer(frozen) == FileContent("freezer", "freezer.state", v1_state)
     assert limits.v2_freezer(frozen) == FileContent("", "cgroup.freeze", v2_freeze)
+
+
+def test_all_contents_in_the_order_of_writing() -> None:
+    everything = limits.Limits(0.3, 1 << 28, 100)
+    assert [each.name for each in limits.contents(1, everything)] == [
+        "cpu.cfs_period_us",
+        "cpu.cfs_quota_us",
+        "memory.memsw.limit_in_bytes",
+        "memory.limit_in_bytes",
+        "memory.memsw.limit_in_bytes",
+        "pids.max",
+    ]
+    assert words(limits.contents(2, limits.Limits())) == [
+        ("cpu.max", "max 100000"),
+        ("memory.max", "max"),
+        ("memory.swap.max", "max"),
+        ("pids.max", "max"),
+    ]

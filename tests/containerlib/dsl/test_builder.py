@@ -25,6 +25,7 @@ RUNS = 'c.command("php", "-S")'
         ("c.hostname = c.name", "host_name", "site"),
         ('c.workdir = "/srv"', "workdir", "/srv"),
         ("c.init = False", "init", False),
+        ("c.id_base = 300_000", "id_base", 300_000),
         ('c.user("www-data", group=33, groups=("adm",))', "user", User("www-data", 33, ("adm",))),
         ('c.stop(signal="QUIT", grace="3s")', "stop", Stop(Signals.SIGQUIT, 3.0)),
         ('c.log(stdout="/var/log/x", bytes_max="1M")', "log", Log("/var/log/x", "", 1 << 20)),

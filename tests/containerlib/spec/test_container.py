@@ -22,6 +22,7 @@ from containerlib.spec import ContainerSpec, Mount, Rlimit, Tmpfs
         ({"workdir": "srv"}, "workdir: 'srv' is not an absolute path"),
         ({"mounts": (Mount("/a", "/srv"), Tmpfs("/srv"))}, "mount.target: '/srv' is there twice"),
         ({"rlimits": (Rlimit("core", 0, 0), Rlimit("core", 1, 1))}, "rlimit: 'core' is there twice"),
+        ({"id_base": 1000}, "id_base: 1000 is not from 65536"),
         ({"init": 1}, "init: 1 is not True or False"),
         ({"namespaces": ("pid",)}, "leaves out"),
     ],

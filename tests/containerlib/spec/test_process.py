@@ -4,15 +4,18 @@ from signal import Signals
 
 import pytest
 
+from containerlib import idmap
 from containerlib.checks import SpecError
-from containerlib.spec.process import Log, Stop, User
+from containerlib.spec.process import Log, Stop, User, check_id_base
 
 
 @pytest.mark.parametrize(
     ("make", "rule"),
     [
-        (lambda: User(1024), "user: 1024 is not from 0 to 1023"),
-        (lambda: User(-1), "user: -1 is not from 0 to 1023"),
+        (lambda: User(1023), "user: 1023 is not from 0 to 1022"),
+        (lambda: User(-1), "user: -1 is not from 0 to 1022"),
+        (lambda: check_id_base(33), "id_base: 33 is not from 65536"),
+        (lambda: check_id_base(1 << 31), "id_base: 2147483648 is not from"),
         (lambda: User(""), "user: '' is an empty name"),
         (lambda: User(0, group=4000), "group: 4000 is not"),
         (lambda: User(0, groups=("adm", 4000)), "groups: 4000 is not"),
@@ -25,6 +28,11 @@ from containerlib.spec.process import Log, Stop, User
 def test_is_refused(make, rule: str) -> None:
     with pytest.raises(SpecError, match=rule):
         make()
+
+
+def test_every_id_that_a_container_has_is_accepted() -> None:
+    for extent in idmap.extents(0):
+        assert User(extent.inside + extent.count - 1).user == extent.inside + extent.count - 1
 
 
 def test_is_accepted() -> None:

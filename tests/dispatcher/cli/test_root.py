@@ -23,7 +23,20 @@ def test_what_most_commands_do_not_need_is_not_imported(heavy: str) -> None:
 def test_the_commands(cli: Callable[..., Any]) -> None:
     said = cli("--help")
     assert said.code == 0
-    for name in ("app", "ps", "logs", "stop", "start", "exec", "events", "doctor", "agent", "launcher", "userproxy"):
+    for name in (
+        "app",
+        "ps",
+        "logs",
+        "stop",
+        "start",
+        "exec",
+        "events",
+        "doctor",
+        "agent",
+        "launcher",
+        "userproxy",
+        "container",
+    ):
         assert name in said.out
 
 

@@ -1,0 +1,37 @@
+"""The verbs put together, and the one place where an error becomes a message and an exit code."""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from containerlib.cli import files
+from containerlib.cli.failure import INVALID, Failure, report
+from containerlib.dsl import DefinitionError
+
+root = typer.Typer(
+    name="container",
+    help="Containers that Python programs define: made, run, watched and ended on this host.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for module in (files,):
+    module.add_to(root)
+
+
+def run(words: Sequence[str], program: str) -> int:
+    """The exit code; a wrong call ends in SystemExit(2) from the parser itself."""
+    try:
+        root(args=list(words), prog_name=program)
+    except DefinitionError as error:
+        failure = Failure(str(error), code=INVALID)
+    except Failure as error:
+        failure = error
+    except SystemExit as end:
+        return int(end.code or 0)
+    else:
+        return 0
+    sys.stdout.flush()
+    report(failure, as_json="--json" in words)
+    return failure.code

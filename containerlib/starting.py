@@ -1,0 +1,118 @@
+"""What a start of a definition does, in order. Pure: it prints without root.
+
+Whoever runs it (containerlib/standalone) and whoever only asks what would happen (`inspect --plan`) read the same values here.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from containerlib import plan
+from containerlib.cgroups import Limits, limits, settings
+from containerlib.cgroups.limits import FileContent
+from containerlib.hooks import Hook, Phase, of_phase
+from containerlib.identity import Identity
+from containerlib.operations import AttachMount, GiveAway, LoadFilter, Operation
+from containerlib.spec import ContainerSpec, Mount
+from containerlib.userns import EnterUserNamespace, UserNamespace
+
+# Before a program runs. Those of the first group come to pass before its identity is known to the waiting process, those of the
+# second between its last file and its program: the process pauses there, if anybody asked for it.
+BEFORE_IDENTITY = (
+    Phase.SETUP,
+    Phase.BEFORE_FORK,
+    Phase.AFTER_FORK_HOST,
+    Phase.AFTER_FORK,
+    Phase.AFTER_NETWORK_CREATED,
+    Phase.AFTER_NETWORK_READY,
+    Phase.BEFORE_ROOT,
+)
+AT_THE_GATE = (Phase.AFTER_ROOT,)
+AFTER_EXEC = (Phase.AFTER_START, Phase.READY)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`where`: reserve, host, container."""
+
+    where: str
+    text: str
+
+
+def limits_of(spec: ContainerSpec) -> Limits:
+    return Limits(spec.cgroup.cpu, spec.cgroup.memory_bytes, spec.cgroup.pids)
+
+
+def cgroup_contents(spec: ContainerSpec, version: int, devices: Mapping[str, str]) -> tuple[FileContent, ...]:
+    return (*limits.contents(version, limits_of(spec)), *settings.contents(version, spec.cgroup, devices))
+
+
+def binds(spec: ContainerSpec) -> tuple[Mount, ...]:
+    return tuple(each for each in spec.mounts if isinstance(each, Mount))
+
+
+def identity_of(spec: ContainerSpec, uid: int, address: str) -> Identity:
+    return Identity(
+        hostname=spec.host_name,
+        uid=uid,
+        command=spec.command,
+        workdir=spec.workdir,
+        env=dict(spec.env),
+        mounts=tuple(each.target for each in binds(spec)),
+        address=address,
+        init=spec.init,
+    )
+
+
+def gates(spec: ContainerSpec) -> tuple[Hook, ...]:
+    """For which its process has to pause; of a definition without them it does not."""
+    return tuple(hook for phase in AT_THE_GATE for hook in of_phase(spec.hooks, phase))
+
+
+def steps(spec: ContainerSpec, uid: int, address: str, version: int, stage: str, etc: str) -> Iterator[Step]:
+    """As far as they can be told beforehand: `uid`, `address` and the version of cgroups are those of a host."""
+    yield from _hooks(spec, (Phase.SETUP, Phase.BEFORE_FORK))
+    for operation in plan.blank_plan(stage, etc):
+        yield Step("reserve", operation.describe())
+    yield Step("reserve", f"NetworkLink(address={address!r})")
+    yield from _hooks(spec, BEFORE_IDENTITY[2:])
+    for content in cgroup_contents(spec, version, {io.device: io.device for io in spec.cgroup.io}):
+        yield Step("host", f"WriteCgroup(file={content.name!r}, value={content.value!r})")
+    identity = identity_of(spec, uid, address)
+    # Descriptors have no numbers yet; the source says more.
+    made = plan.identity_plan(identity, tuple(range(len(identity.mounts))), (1, 2), UserNamespace(-1, -1, -1), b"")
+    for operation in made:
+        if isinstance(operation, GiveAway):
+            yield from _hooks(spec, AT_THE_GATE)
+        yield Step("container", _describe(operation, spec))
+    yield Step("container", f"Execute(command={spec.command!r}, init={spec.init})")
+    yield from _hooks(spec, (Phase.AFTER_START,))
+    yield Step("host", _readiness(spec))
+    yield from _hooks(spec, (Phase.READY,))
+
+
+def _describe(operation: Operation, spec: ContainerSpec) -> str:
+    """Descriptors and compiled filters are numbers of a start that happens; what they stand for says more."""
+    match operation:
+        case AttachMount():
+            source = next(each for each in binds(spec) if each.target == operation.target)
+            return f"AttachMount(source={source.source!r}, target={source.target!r}, readonly={source.readonly})"
+        case EnterUserNamespace():
+            return f"EnterUserNamespace(base={operation.base})"
+        case LoadFilter():
+            return f"LoadFilter({spec.security.seccomp})"
+    return operation.describe()
+
+
+def _hooks(spec: ContainerSpec, phases: tuple[Phase, ...]) -> Iterator[Step]:
+    for phase in phases:
+        for hook in of_phase(spec.hooks, phase):
+            limit = f"{hook.timeout_s:g}s"
+            yield Step(hook.side, f"Hook({phase}, {hook.name}, limit={limit}, on_failure={hook.on_failure})")
+
+
+def _readiness(spec: ContainerSpec) -> str:
+    ready = spec.readiness
+    if ready.port is None:
+        return "Ready()"
+    path = f", path={ready.path!r}" if ready.path else ""
+    return f"AwaitListening(port={ready.port}{path}, timeout={ready.timeout_s:g}s)"
