@@ -15,16 +15,17 @@ from pathlib import Path
 import msgspec
 from prometheus_client import start_http_server
 
+from containerlib import readiness
 from containerlib.bootstrap import usr
+from containerlib.readiness import ListenEvents
 from containerlib.runtime import Config, Container, Runtime
 from dispatcher.cmdb.cache import CMCache
 from dispatcher.cmdb.client import EtcdStore
-from dispatcher.compute import metrics, readiness
+from dispatcher.compute import metrics
 from dispatcher.compute.agent import Agent
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.lives import Lives
 from dispatcher.compute.pool import Pool
-from dispatcher.compute.readiness import ListenEvents
 from dispatcher.settings import Settings, host_port
 from dispatcher.tasks import Tasks
 

@@ -17,13 +17,7 @@ from containerlib import process
 from containerlib.cgroups import Limits
 from containerlib.firewall import NetworkPolicy
 from containerlib.identity import Identity
-from containerlib.runtime import BindMount, BlankLost, Container, Runtime, StartFailed
-from dispatcher import units
-from dispatcher.compute import freezing, logs, reconcile, state
-from dispatcher.compute.journal import Journal, Record
-from dispatcher.compute.life import Draining, Life, Listener
-from dispatcher.compute.pool import Pool
-from dispatcher.compute.readiness import (
+from containerlib.readiness import (
     Finding,
     ListenEvents,
     Listening,
@@ -31,6 +25,12 @@ from dispatcher.compute.readiness import (
     concurrency_of,
     wait_until_listening,
 )
+from containerlib.runtime import BindMount, BlankLost, Container, Runtime, StartFailed
+from dispatcher import units
+from dispatcher.compute import freezing, logs, reconcile, state
+from dispatcher.compute.journal import Journal, Record
+from dispatcher.compute.life import Draining, Life, Listener
+from dispatcher.compute.pool import Pool
 from dispatcher.domain import App, AppSpec, Cause, Status
 from dispatcher.tasks import Tasks, border
 

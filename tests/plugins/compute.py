@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from containerlib import cgroups, launcher
+from containerlib import cgroups, launcher, readiness
 from dispatcher.cmdb import codec, keys
 from dispatcher.cmdb.client import EtcdStore
 from dispatcher.cmdb.events import read_events
 from dispatcher.cmdb.store import Delete, Put
-from dispatcher.compute import daemon, protocol, readiness
+from dispatcher.compute import daemon, protocol
 from dispatcher.compute.protocol import (
     Answer,
     Attach,

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from containerlib.readiness import ListenEvents
 from dispatcher.cmdb import codec, keys
 from dispatcher.cmdb.cache import CMCache
 from dispatcher.cmdb.events import read_events
@@ -27,7 +28,6 @@ from dispatcher.compute.life import Life
 from dispatcher.compute.lives import Lives
 from dispatcher.compute.pool import Pool
 from dispatcher.compute.protocol import Answer, Live, Refused
-from dispatcher.compute.readiness import ListenEvents
 from dispatcher.coreapi import service
 from dispatcher.domain import AppSpec, ContainerRow, EventRow, Policy, Status
 from dispatcher.settings import Settings

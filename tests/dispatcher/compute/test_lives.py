@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from containerlib.readiness import ListenEvents
 from dispatcher.compute import lives as lives_module
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.life import Life
 from dispatcher.compute.lives import Lives
 from dispatcher.compute.pool import Pool
-from dispatcher.compute.readiness import ListenEvents
 from dispatcher.compute.state import IllegalTransition
 from dispatcher.domain import App, AppSpec, Cause, Mount, Policy, Status
 from dispatcher.tasks import Tasks

@@ -4,7 +4,7 @@ import subprocess
 import termios
 import threading
 
-from dispatcher.compute.terminal import raw, relay
+from containerlib.terminal import raw, relay
 
 
 def ended(command: list[str], stdin: int, stdout: int) -> tuple[subprocess.Popen[bytes], int]:

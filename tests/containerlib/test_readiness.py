@@ -11,9 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from containerlib.sockdiag import TCP_LISTEN, SocketDiag, TcpSocket
-from dispatcher.compute import readiness
-from dispatcher.compute.readiness import (
+from containerlib import readiness
+from containerlib.readiness import (
     Finding,
     ListenEvents,
     Listening,
@@ -22,6 +21,7 @@ from dispatcher.compute.readiness import (
     judge,
     wait_until_listening,
 )
+from containerlib.sockdiag import TCP_LISTEN, SocketDiag, TcpSocket
 
 
 def listener(port: int, address: str = "0.0.0.0", backlog: int = 5) -> TcpSocket:
