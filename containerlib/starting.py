@@ -79,7 +79,7 @@ def steps(spec: ContainerSpec, uid: int, address: str, version: int, stage: str,
         yield Step("host", f"WriteCgroup(file={content.name!r}, value={content.value!r})")
     identity = identity_of(spec, uid, address)
     # Descriptors have no numbers yet; the source says more.
-    made = plan.identity_plan(identity, tuple(range(len(identity.mounts))), (1, 2), UserNamespace(-1, -1, -1), b"")
+    made = plan.identity_plan(identity, tuple(range(len(identity.mounts))), (1, 2), UserNamespace(-1, -1, -1))
     for operation in made:
         if isinstance(operation, GiveAway):
             yield from _hooks(spec, AT_THE_GATE)
