@@ -52,11 +52,12 @@ def run(
         LoadFilter(filter).execute()
         control.send(b"ready")
         step = "identity"
-        identity = Identity.from_bytes(_receive(control)[0])
+        message, terminal = _receive(control)
+        identity = Identity.from_bytes(message)
         _execute(naming_plan(identity, mapped=mapped))
         # A message of its own: opening them takes the agent as long as the names take us.
         mount_fds = _receive(control)[1] if identity.mounts else ()
-        _execute(identity_plan(identity, mount_fds, LOG_FDS, namespace))
+        _execute(identity_plan(identity, mount_fds, LOG_FDS, namespace, control.fileno(), terminal))
         _start(control, identity)
     except Exception as error:  # noqa: BLE001 - the border of a process: whatever it was is told to the agent
         control.send(json.dumps({"failed": str(error), "step": step}).encode())

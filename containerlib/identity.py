@@ -17,9 +17,12 @@ class Identity:
     address: str = ""
     init: bool = True
     spawn: bool = False  # the program need not be the init's own child (see blank.py)
+    gate: bool = False  # with all its files in place it says `gate` and waits for `go`
 
     def to_bytes(self) -> bytes:
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
+        # A site that is woken passes no gate: what is not said need not be read.
+        names = self.__slots__ if self.gate else _USUAL
+        return json.dumps({name: getattr(self, name) for name in names}).encode()
 
     @classmethod
     def from_bytes(cls, message: bytes) -> "Identity":
@@ -27,3 +30,6 @@ class Identity:
         values["command"] = tuple(values["command"])
         values["mounts"] = tuple(values["mounts"])
         return cls(**values)
+
+
+_USUAL = tuple(name for name in Identity.__slots__ if name != "gate")

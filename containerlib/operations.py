@@ -4,10 +4,12 @@ plan.py puts them in order, blank.py executes them; nothing here decides. Standa
 """
 
 import errno
+import fcntl
 import os
 import resource
 import socket
 import stat
+import termios
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,6 +203,31 @@ def _make_directories(path: str) -> None:
         pass
     except FileNotFoundError:
         os.makedirs(path, exist_ok=True)  # noqa: PTH103
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAtGate(Operation):
+    """Until whoever made this says that it may go on; what is to be done first happens in its namespaces meanwhile."""
+
+    fd: int
+
+    def execute(self) -> None:
+        os.write(self.fd, b"gate")
+        if os.read(self.fd, 16) != b"go":
+            raise ConnectionAbortedError("nobody opened the gate")
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTerminal(Operation):
+    """As standard input, output and error, and as the controlling terminal of this session."""
+
+    fd: int
+
+    def execute(self) -> None:
+        for number in range(3):
+            os.dup2(self.fd, number)
+        os.close(self.fd)
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,10 @@ from containerlib.operations import (
     MountSysfs,
     MountTmpfs,
     Operation,
+    PauseAtGate,
     SetHostname,
     SetSysctl,
+    TakeTerminal,
     WriteFile,
 )
 from containerlib.userns import EnterUserNamespace, UserNamespace
@@ -129,11 +131,18 @@ def naming_plan(identity: Identity, *, mapped: bool) -> tuple[Operation, ...]:
 
 
 def identity_plan(
-    identity: Identity, mount_fds: tuple[int, ...], log_fds: tuple[int, ...], namespace: UserNamespace | None
+    identity: Identity,
+    mount_fds: tuple[int, ...],
+    log_fds: tuple[int, ...],
+    namespace: UserNamespace | None,
+    control: int = -1,
+    terminal: tuple[int, ...] = (),
 ) -> tuple[Operation, ...]:
-    """`namespace`: None where the kernel has no user namespaces for us."""
+    """`namespace`: None where the kernel has no user namespaces for us. `control`: where it asks at the gate."""
     return (
         *(AttachMount(fd, target) for fd, target in zip(mount_fds, identity.mounts, strict=True)),
+        *((PauseAtGate(control),) if identity.gate else ()),
+        *(TakeTerminal(fd) for fd in terminal),
         GiveAway(log_fds, identity.uid),
         EnterCgroupNamespace(),
         # Whoever enters a user namespace has every capability over it, in the bounding set too.

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -58,6 +58,7 @@ class Config:
     launcher_socket: str
     network: str
     cgroup: str
+    controllers: tuple[str, ...] = ()  # of control groups, beyond those that limits of CPU, memory and processes need
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,14 @@ class Program:
 
     pidfd: int
 
-    def ask_to_stop(self) -> bool:
-        """SIGTERM to its process group. False where nobody would hear it."""
+    def ask_to_stop(self, number: signal.Signals = signal.SIGTERM) -> bool:
+        """The signal to its process group. False where nobody would hear it."""
         pid = process.pid_of(self.pidfd)
         found = process.dispositions(pid) if pid > 0 else None
-        if found is None or found.ignores(signal.SIGTERM) or process.has_ended(self.pidfd):
+        if found is None or found.ignores(number) or process.has_ended(self.pidfd):
             return False
         with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGTERM)
+            os.killpg(pid, number)
         return True
 
 
@@ -111,23 +112,23 @@ class Container:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         self._thaw()
 
-    def ask_to_stop(self, *, init: bool) -> None:
-        """SIGTERM, or SIGKILL at once where nobody would hear it. A frozen one is thawed, with that before it."""
-        self._signal_stop(init=init)
+    def ask_to_stop(self, *, init: bool, number: signal.Signals = signal.SIGTERM) -> None:
+        """The signal, or SIGKILL at once where nobody would hear it. A frozen one is thawed, with that before it."""
+        self._signal_stop(init=init, number=number)
         self._thaw()
 
     def _thaw(self) -> None:
         with suppress(OSError):  # with cgroup v2 it dies all the same
             self.group.thaw()
 
-    def _signal_stop(self, *, init: bool) -> None:
+    def _signal_stop(self, *, init: bool, number: signal.Signals) -> None:
         if self.program is not None:
-            if not self.program.ask_to_stop():
+            if not self.program.ask_to_stop(number):
                 self.kill()
             return
-        pointless = process.stop_is_pointless(self.pid, init=init)
+        pointless = process.stop_is_pointless(self.pid, init=init, number=number)
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL if pointless else signal.SIGTERM)
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL if pointless else number)
 
     def was_killed(self) -> bool:
         """Of a frozen one: it will not live on when it is thawed."""
@@ -170,7 +171,7 @@ class Runtime:
         self.can_spawn = process.exit_status_is_kept()
         self.maps_users = await self._blocking(_maps_users)
         self._filter = seccomp.memory_file(seccomp.compile_filter())
-        self.tree = cgroups.find(self.config.cgroup)
+        self.tree = cgroups.find(self.config.cgroup, self.config.controllers)
         addresses = Addresses.parse(self.config.network)
         self.network = await self._blocking(Network, addresses)
         self.firewall = await self._blocking(Firewall, addresses.network)
@@ -242,10 +243,14 @@ class Runtime:
 
     # ---- blanks
 
-    async def make_blank(self) -> Container:
-        """Raises OSError or StartFailed; nothing is left of a blank that failed."""
+    async def make_blank(self, slot: int | None = None) -> Container:
+        """Raises OSError or StartFailed; nothing is left of a blank that failed. `slot`: the one that it must have, free and in the
+        network."""
         etc_image = await self.etc_image()
-        slot = self._take_slot()
+        if slot is None:
+            slot = self._take_slot()
+        else:
+            self._slots.add(slot)
         group = await self._blocking(self.tree.create, str(slot))
         try:
             return await self._make_blank(slot, group, etc_image)
@@ -342,14 +347,22 @@ class Runtime:
         mounts: tuple[BindMount, ...],
         limits: Limits,
         policy: NetworkPolicy = USUAL,
+        at_gate: Callable[[], Awaitable[None]] | None = None,
+        terminal: int | None = None,
     ) -> dict[str, float]:
         """Milliseconds by phase, once all that can be wrong before exec is behind it. Raises StartFailed; the blank is used up
-        either way. What exec itself refuses ends the process, and `exec_failure` says why."""
+        either way. What exec itself refuses ends the process, and `exec_failure` says why. `at_gate` is awaited, and may raise,
+        when all files are in place and the process waits."""
         assert blank.control is not None
         if policy != USUAL:
             await self._grant(blank, policy)
         marks = [("begin", time.perf_counter())]
-        self._send_identity(blank.control, replace(identity, spawn=self.can_spawn))
+        if at_gate is None and terminal is None:
+            self._send_identity(blank.control, replace(identity, spawn=self.can_spawn))
+        else:
+            # A terminal's foreground group is its session's own: the program has to be the init's child, or the init itself.
+            spawn = self.can_spawn and terminal is None
+            self._send_identity(blank.control, replace(identity, spawn=spawn, gate=at_gate is not None), terminal)
         if mounts:
             self._send_mounts(blank.control, mounts)
         marks.append(("mounts", time.perf_counter()))
@@ -360,6 +373,9 @@ class Runtime:
             blank.kill()
             raise StartFailed(f"its limits cannot be set: {error}") from error
         marks.append(("cgroup", time.perf_counter()))
+        if at_gate is not None:
+            await _pass_gate(blank.control, at_gate)
+            marks.append(("gate", time.perf_counter()))
         async with asyncio.timeout(WAKE_TIMEOUT_S):
             blank.program = await _expect_exec(blank.control)
         marks.append(("exec", time.perf_counter()))
@@ -372,12 +388,12 @@ class Runtime:
         except OSError as error:
             raise StartFailed(f"its network policy cannot be set: {error}") from error
 
-    def _send_identity(self, control: socket.socket, identity: Identity) -> None:
+    def _send_identity(self, control: socket.socket, identity: Identity, terminal: int | None = None) -> None:
         message = identity.to_bytes()
         if len(message) > MESSAGE_BYTES_MAX:
             raise StartFailed(f"command and environment take {len(message)} bytes, at most {MESSAGE_BYTES_MAX} fit")
         try:
-            control.send(message)
+            socket.send_fds(control, [message], [] if terminal is None else [terminal])
         except ConnectionError as error:
             raise BlankLost(f"the prepared process is gone: {error}") from error
 
@@ -568,6 +584,17 @@ async def _expect_ready(control: socket.socket) -> None:
     _refuse_failure(message)
     if message != b"ready":
         raise StartFailed("the blank ended before it was ready")
+
+
+async def _pass_gate(control: socket.socket, at_gate: Callable[[], Awaitable[None]]) -> None:
+    async with asyncio.timeout(WAKE_TIMEOUT_S):
+        message, _ = await _receive(control)
+    _refuse_failure(message)
+    if message != b"gate":
+        raise BlankLost("the prepared process died")
+    await at_gate()
+    with suppress(ConnectionError):  # it died meanwhile, which shows next
+        control.send(b"go")
 
 
 async def _expect_exec(control: socket.socket) -> Program | None:

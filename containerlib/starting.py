@@ -4,15 +4,15 @@ Whoever runs it (containerlib/standalone) and whoever only asks what would happe
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from containerlib import plan
 from containerlib.cgroups import Limits, limits, settings
 from containerlib.cgroups.limits import FileContent
-from containerlib.hooks import Hook, Phase, of_phase
+from containerlib.hooks import Phase, of_phase
 from containerlib.identity import Identity
-from containerlib.operations import AttachMount, GiveAway, LoadFilter, Operation
-from containerlib.spec import ContainerSpec, Mount
+from containerlib.operations import AttachMount, BindReadonly, MakeDirectory, Mask, MountTmpfs, Operation, PauseAtGate
+from containerlib.spec import ContainerSpec, Hidden, Mount, Tmpfs
 from containerlib.userns import EnterUserNamespace, UserNamespace
 
 # Before a program runs. Those of the first group come to pass before its identity is known to the waiting process, those of the
@@ -27,6 +27,7 @@ BEFORE_IDENTITY = (
     Phase.BEFORE_ROOT,
 )
 AT_THE_GATE = (Phase.AFTER_ROOT,)
+TMPFS_INODES = 100_000
 AFTER_EXEC = (Phase.AFTER_START, Phase.READY)
 
 
@@ -63,9 +64,10 @@ def identity_of(spec: ContainerSpec, uid: int, address: str) -> Identity:
     )
 
 
-def gates(spec: ContainerSpec) -> tuple[Hook, ...]:
-    """For which its process has to pause; of a definition without them it does not."""
-    return tuple(hook for phase in AT_THE_GATE for hook in of_phase(spec.hooks, phase))
+def has_gate(spec: ContainerSpec) -> bool:
+    """Its process has to pause: for hooks, or for what is mounted over its files and set from outside at the last moment."""
+    over_files = any(isinstance(each, Tmpfs) for each in spec.mounts) or spec.hidden != Hidden()
+    return over_files or bool(spec.rlimits) or any(hook.phase in AT_THE_GATE for hook in spec.hooks)
 
 
 def steps(spec: ContainerSpec, uid: int, address: str, version: int, stage: str, etc: str) -> Iterator[Step]:
@@ -77,17 +79,44 @@ def steps(spec: ContainerSpec, uid: int, address: str, version: int, stage: str,
     yield from _hooks(spec, BEFORE_IDENTITY[2:])
     for content in cgroup_contents(spec, version, {io.device: io.device for io in spec.cgroup.io}):
         yield Step("host", f"WriteCgroup(file={content.name!r}, value={content.value!r})")
-    identity = identity_of(spec, uid, address)
+    identity = replace(identity_of(spec, uid, address), gate=has_gate(spec))
     # Descriptors have no numbers yet; the source says more.
-    made = plan.identity_plan(identity, tuple(range(len(identity.mounts))), (1, 2), UserNamespace(-1, -1, -1))
+    fds = tuple(range(len(identity.mounts)))
+    made = (
+        *plan.naming_plan(identity, mapped=True),
+        *plan.identity_plan(identity, fds, (1, 2), UserNamespace(-1, -1, -1)),
+    )
     for operation in made:
-        if isinstance(operation, GiveAway):
-            yield from _hooks(spec, AT_THE_GATE)
-        yield Step("container", _describe(operation, spec))
+        if isinstance(operation, PauseAtGate):
+            yield from _at_gate(spec)
+        else:
+            yield Step("container", _describe(operation, spec))
     yield Step("container", f"Execute(command={spec.command!r}, init={spec.init})")
     yield from _hooks(spec, (Phase.AFTER_START,))
     yield Step("host", _readiness(spec))
     yield from _hooks(spec, (Phase.READY,))
+
+
+def files_at_gate(spec: ContainerSpec) -> list[Operation]:
+    """What is mounted over its files once they are all there."""
+    made: list[Operation] = []
+    for each in spec.mounts:
+        if isinstance(each, Tmpfs):
+            made += [
+                MakeDirectory(each.target),
+                MountTmpfs(each.target, each.size_bytes, TMPFS_INODES),
+                MakeDirectory(each.target, each.mode),
+            ]
+    made += [BindReadonly(path, path) for path in spec.hidden.readonly]
+    return made + [Mask(path, "/dev/null") for path in spec.hidden.masked]
+
+
+def _at_gate(spec: ContainerSpec) -> Iterator[Step]:
+    for operation in files_at_gate(spec):
+        yield Step("container", operation.describe())
+    yield from _hooks(spec, AT_THE_GATE)
+    for limit in spec.rlimits:
+        yield Step("host", f"SetRlimit(name={limit.name!r}, soft={limit.soft}, hard={limit.hard})")
 
 
 def _describe(operation: Operation, spec: ContainerSpec) -> str:
@@ -98,8 +127,6 @@ def _describe(operation: Operation, spec: ContainerSpec) -> str:
             return f"AttachMount(source={source.source!r}, target={source.target!r}, readonly={source.readonly})"
         case EnterUserNamespace():
             return f"EnterUserNamespace(base={operation.base})"
-        case LoadFilter():
-            return f"LoadFilter({spec.security.seccomp})"
     return operation.describe()
 
 

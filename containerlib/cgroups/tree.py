@@ -61,16 +61,16 @@ class Group:
         return tuple(f"{directory}/{name}" for directory in self.directories())
 
     def set_cpu(self, cpu: float | None) -> None:
-        self._write(limits.v1_cpu(cpu) if self.tree.version == 1 else limits.v2_cpu(cpu))
+        self.write(limits.v1_cpu(cpu) if self.tree.version == 1 else limits.v2_cpu(cpu))
 
     def set_memory(self, amount_bytes: int | None) -> None:
         """Raises OSError (EBUSY) where more is in use and cannot be given back."""
         if self.tree.version == 2 and amount_bytes is not None:
             self._make_fit(amount_bytes)
-        self._write(limits.v1_memory(amount_bytes) if self.tree.version == 1 else limits.v2_memory(amount_bytes))
+        self.write(limits.v1_memory(amount_bytes) if self.tree.version == 1 else limits.v2_memory(amount_bytes))
 
     def set_pids(self, count: int | None) -> None:
-        self._write(limits.v1_pids(count) if self.tree.version == 1 else limits.v2_pids(count))
+        self.write(limits.v1_pids(count) if self.tree.version == 1 else limits.v2_pids(count))
 
     def set_limits(self, wanted: Limits, *, before: Limits | None = None) -> None:
         """What is in force `before` is not written again; None: nothing is known of it."""
@@ -83,12 +83,12 @@ class Group:
 
     def freeze(self) -> None:
         """Begins it: `is_frozen` tells when the last process has stopped, which one that waits for a disk may put off."""
-        self._write((limits.v1_freezer(True) if self.tree.version == 1 else limits.v2_freezer(True),))
+        self.write((limits.v1_freezer(True) if self.tree.version == 1 else limits.v2_freezer(True),))
 
     def thaw(self) -> None:
         """Harmless to one that is not frozen, and to one that is gone."""
         with suppress(FileNotFoundError):
-            self._write((limits.v1_freezer(False) if self.tree.version == 1 else limits.v2_freezer(False),))
+            self.write((limits.v1_freezer(False) if self.tree.version == 1 else limits.v2_freezer(False),))
 
     def is_frozen(self) -> bool:
         if self.tree.version == 1:
@@ -108,7 +108,7 @@ class Group:
             if self.tree.version == 1:
                 self._squeeze(max(before - amount_bytes, 0))
             else:
-                self._write((FileContent("", "memory.reclaim", str(amount_bytes), required=False),))
+                self.write((FileContent("", "memory.reclaim", str(amount_bytes), required=False),))
         except OSError as error:
             if error.errno not in (errno.EBUSY, errno.EAGAIN):  # v1, v2: not so much could be had
                 raise
@@ -119,9 +119,9 @@ class Group:
         one that starts to run meanwhile would be killed for it."""
         limit = self._text("memory", "memory.limit_in_bytes").strip()
         try:
-            self._write((FileContent("memory", "memory.limit_in_bytes", str(limit_bytes)),))
+            self.write((FileContent("memory", "memory.limit_in_bytes", str(limit_bytes)),))
         finally:
-            self._write((FileContent("memory", "memory.limit_in_bytes", limit),))
+            self.write((FileContent("memory", "memory.limit_in_bytes", limit),))
 
     def oom_kills(self) -> int:
         """Processes of this group that the kernel killed for its memory limit. 0 where the kernel does not say."""
@@ -177,7 +177,7 @@ class Group:
                 return int(value)
         return 0
 
-    def _write(self, contents: tuple[FileContent, ...]) -> None:
+    def write(self, contents: tuple[FileContent, ...]) -> None:
         for content in contents:
             # On the way of a request: os.open takes a quarter of what a file object takes.
             path = f"{self.tree.bases[content.controller]}/{self.name}/{content.name}"
@@ -200,32 +200,38 @@ def _read(path: Path) -> str:
         return ""
 
 
-def find(name: str) -> Tree:
-    """Our tree, made where this process may make it. Raises OSError naming the controllers that are missing."""
-    if (MOUNT / "cgroup.controllers").exists():
-        return _find_v2(name)
-    return _find_v1(name)
+def find(name: str, more: tuple[str, ...] = ()) -> Tree:
+    """Our tree, made where this process may make it, with `more` controllers than usual. Raises OSError naming those that are
+    missing."""
+    if version() == 2:
+        return _find_v2(name, _with(CONTROLLERS_V2, more))
+    return _find_v1(name, _with(CONTROLLERS_V1, more))
 
 
-def _find_v1(name: str) -> Tree:
+def version() -> int:
+    """Of cgroups, on this host."""
+    return 2 if (MOUNT / "cgroup.controllers").exists() else 1
+
+
+def _with(usual: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*usual, *more)))
+
+
+def _find_v1(name: str, controllers: tuple[str, ...]) -> Tree:
     """Below the group that this process is in: whoever limits us limits our containers too."""
     own = dict(_own_groups())
-    missing = [
-        controller for controller in CONTROLLERS_V1 if controller not in own or not (MOUNT / controller).is_dir()
-    ]
+    missing = [controller for controller in controllers if controller not in own or not (MOUNT / controller).is_dir()]
     if missing:
         raise OSError(f"cgroup v1 hierarchies not mounted under {MOUNT}: {', '.join(missing)}")
-    return Tree(
-        1, {controller: MOUNT / controller / own[controller].strip("/") / name for controller in CONTROLLERS_V1}
-    )
+    return Tree(1, {controller: MOUNT / controller / own[controller].strip("/") / name for controller in controllers})
 
 
-def _find_v2(name: str) -> Tree:
+def _find_v2(name: str, controllers: tuple[str, ...]) -> Tree:
     """Below our own group where systemd delegated it, else at the top, where every controller can be had."""
     own = MOUNT / dict(_own_groups())[""].strip("/")
     parent = own if own != MOUNT and _is_delegated(own) else MOUNT
     available = (parent / "cgroup.controllers").read_text().split()
-    missing = [controller for controller in CONTROLLERS_V2 if controller not in available]
+    missing = [controller for controller in controllers if controller not in available]
     if missing:
         raise OSError(f"cgroup v2 controllers not available in {parent}: {', '.join(missing)}")
     if parent != MOUNT:
@@ -237,7 +243,7 @@ def _find_v2(name: str) -> Tree:
     base = parent / name
     base.mkdir(exist_ok=True)
     for directory in (parent, base):
-        (directory / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in CONTROLLERS_V2))
+        (directory / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in controllers))
     return Tree(2, {"": base})
 
 

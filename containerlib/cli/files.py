@@ -112,11 +112,12 @@ def inspect(
 
 
 def _print_plans(specs: Sequence[ContainerSpec], json: bool) -> None:
+    from containerlib.cgroups.tree import version
     from containerlib.starting import steps
 
     # What is only known when it runs is named as what it stands for.
     plans = {
-        spec.name: list(steps(spec, spec.id_base or ID_BASE_MIN, "ADDRESS", _cgroup_version(), "STAGE", "ETC"))
+        spec.name: list(steps(spec, spec.id_base or ID_BASE_MIN, "ADDRESS", version(), "STAGE", "ETC"))
         for spec in specs
     }
     if json:
@@ -125,10 +126,6 @@ def _print_plans(specs: Sequence[ContainerSpec], json: bool) -> None:
     for name, plan in plans.items():
         rows = ((str(number), step.where, step.text) for number, step in enumerate(plan, 1))
         print_table((name.upper(), "WHERE", "DOES"), rows)
-
-
-def _cgroup_version() -> int:
-    return 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
 
 
 def read(*files: Path) -> Definitions:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from containerlib.cli import files
+from containerlib.cli import files, live
 from containerlib.cli.failure import INVALID, Failure, report
 from containerlib.dsl import DefinitionError
 
@@ -16,14 +16,21 @@ root = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (files,):
+for module in (files, live):
     module.add_to(root)
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What comes after `--` is somebody else's command."""
+    place = words.index("--") if "--" in words else len(words)
+    return list(words[:place]), list(words[place + 1 :])
 
 
 def run(words: Sequence[str], program: str) -> int:
     """The exit code; a wrong call ends in SystemExit(2) from the parser itself."""
+    own, rest = _split(words)
     try:
-        root(args=list(words), prog_name=program)
+        root(args=own, prog_name=program, obj=rest)
     except DefinitionError as error:
         failure = Failure(str(error), code=INVALID)
     except Failure as error:
@@ -33,5 +40,5 @@ def run(words: Sequence[str], program: str) -> int:
     else:
         return 0
     sys.stdout.flush()
-    report(failure, as_json="--json" in words)
+    report(failure, as_json="--json" in own)
     return failure.code

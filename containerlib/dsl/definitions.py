@@ -7,7 +7,7 @@ definitions.spec("blog")
 import os
 import stat
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -127,15 +127,18 @@ def _own_error(error: Exception, at: str) -> DefinitionError:
 
 def load(paths: Iterable[str | Path]) -> Definitions:
     """Each file in a namespace of its own. Raises DefinitionError, and OSError for a file that cannot be read."""
+    return from_texts({str(path): read_trusted(str(path)) for path in map(Path.absolute, map(Path, paths))})
+
+
+def from_texts(texts: Mapping[str, bytes]) -> Definitions:
+    """Of files that were read already, by their paths."""
     by_name: dict[str, Definition] = {}
-    texts: dict[str, bytes] = {}
-    for path in dict.fromkeys(str(Path(path).absolute()) for path in paths):
-        texts[path] = read_trusted(path)
-        for definition in _execute(path, texts[path]):
+    for path, text in texts.items():
+        for definition in _execute(path, text):
             if (first := by_name.get(definition.name)) is not None:
                 raise DefinitionError(definition.where, f"{definition.name!r} is defined already, in {first.where}")
             by_name[definition.name] = definition
-    return Definitions(by_name, texts)
+    return Definitions(by_name, dict(texts))
 
 
 def _execute(path: str, source: bytes) -> list[Definition]:

@@ -1,0 +1,122 @@
+"""The kernel's word on a group's memory, as something to wait for: pressure, and processes that it killed.
+
+v1: eventfds registered with cgroup.event_control. v2: pressure by a PSI trigger, kills by memory.events, both by polling for
+POLLPRI; where PSI is off, memory.events stands in (its limit was hit). Such a file is always readable, so that it is not polled
+by the event loop itself but by an epoll of its own, which the loop polls.
+"""
+
+import asyncio
+import os
+import select
+from collections.abc import Callable
+from pathlib import Path
+
+from containerlib.cgroups.tree import Group
+
+# Stalled for so many microseconds of a second: some tasks, or (critical) all that could run.
+PSI = {"low": "some 100000 1000000", "medium": "some 300000 1000000", "critical": "full 300000 1000000"}
+
+
+class Watch:
+    """Calls back in the loop until it is closed. The group may go first."""
+
+    def __init__(self, waits: int, callback: Callable[[], None], close: Callable[[], None]) -> None:
+        self._waits = waits
+        self._close = close
+        asyncio.get_running_loop().add_reader(waits, callback)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._waits)
+        self._close()
+
+
+def watch_pressure(group: Group, level: str, callback: Callable[[], None]) -> Watch:
+    """Raises OSError where the kernel offers neither."""
+    if group.tree.version == 1:
+        return _eventfd(group, "memory.pressure_level", level, callback)
+    directory = _directory(group)
+    try:
+        fd = os.open(directory / "memory.pressure", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.write(fd, PSI[level].encode())
+    except OSError:  # not compiled in, or off
+        return _changes(directory / "memory.events", lambda: _field(directory, "max"), callback)
+    return _priority(fd, callback)
+
+
+def watch_oom(group: Group, callback: Callable[[], None]) -> Watch:
+    """Once for each time that processes of it were killed. Not for its removal, of which v1 tells the same way."""
+    last = group.oom_kills()
+
+    def killed() -> None:
+        nonlocal last
+        now = group.oom_kills()
+        if now > last:
+            callback()
+        last = now
+
+    if group.tree.version == 1:
+        return _eventfd(group, "memory.oom_control", "", killed)
+    return _priority(os.open(_directory(group) / "memory.events", os.O_RDONLY | os.O_CLOEXEC), killed)
+
+
+def _directory(group: Group) -> Path:
+    base = group.tree.bases.get("memory") or group.tree.bases[""]
+    return base / group.name
+
+
+def _eventfd(group: Group, name: str, argument: str, callback: Callable[[], None]) -> Watch:
+    directory = _directory(group)
+    event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    try:
+        watched = os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            (directory / "cgroup.event_control").write_text(f"{event} {watched} {argument}".rstrip())
+        finally:
+            os.close(watched)  # the kernel holds what it needs
+    except BaseException:
+        os.close(event)
+        raise
+
+    def readable() -> None:
+        os.eventfd_read(event)
+        if directory.exists():
+            callback()
+
+    return Watch(event, readable, lambda: os.close(event))
+
+
+def _priority(fd: int, callback: Callable[[], None]) -> Watch:
+    poll = select.epoll()
+    poll.register(fd, select.EPOLLPRI)
+
+    def readable() -> None:
+        poll.poll(0)
+        os.pread(fd, 4096, 0)  # memory.events is said to have changed until it is read
+        callback()
+
+    def close() -> None:
+        poll.close()
+        os.close(fd)
+
+    return Watch(poll.fileno(), readable, close)
+
+
+def _changes(path: Path, count: Callable[[], int], callback: Callable[[], None]) -> Watch:
+    last = count()
+
+    def changed() -> None:
+        nonlocal last
+        now = count()
+        if now > last:
+            callback()
+        last = now
+
+    return _priority(os.open(path, os.O_RDONLY | os.O_CLOEXEC), changed)
+
+
+def _field(directory: Path, name: str) -> int:
+    for line in (directory / "memory.events").read_text().splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0

@@ -1,0 +1,39 @@
+"""What a spec wants of a container that its identity does not carry, done from outside."""
+
+import os
+import resource
+from collections.abc import Iterable
+from pathlib import Path
+
+from containerlib.cgroups import Group, settings
+from containerlib.runtime import StartFailed
+from containerlib.spec import ContainerSpec, Io
+
+
+def write_settings(group: Group, spec: ContainerSpec) -> None:
+    """Those beyond CPU, memory and processes. Raises StartFailed."""
+    try:
+        devices = {each.device: _numbers(each) for each in spec.cgroup.io}
+        group.write(settings.contents(group.tree.version, spec.cgroup, devices))
+    except (OSError, KeyError) as error:
+        raise StartFailed(f"a setting of its cgroup cannot be made: {error}") from error
+
+
+def _numbers(io: Io) -> str:
+    """MAJOR:MINOR of a device that may be named by its file."""
+    if not io.device.startswith("/"):
+        return io.device
+    status = Path(io.device).stat()
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+
+
+def set_rlimits(spec: ContainerSpec, pids: Iterable[int]) -> None:
+    """Raises StartFailed."""
+    for pid in pids:
+        for limit in spec.rlimits:
+            try:
+                resource.prlimit(pid, limit.number, limit.values())
+            except ProcessLookupError:
+                break
+            except (OSError, ValueError) as error:
+                raise StartFailed(f"rlimit {limit.name} cannot be {limit.values()}: {error}") from error

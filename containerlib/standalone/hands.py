@@ -1,0 +1,116 @@
+"""The runner's side of the process in which a definition's own functions run."""
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+from containerlib.hooks import Moment, Side, Task
+from containerlib.operations import Operation
+from containerlib.standalone.worker import MESSAGE_BYTES_MAX, fork_worker
+
+OPERATIONS_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """A container to enter: its PID 1 by a descriptor, the cgroup.procs files of its groups."""
+
+    pidfd: int
+    groups: Sequence[str]
+
+
+def vars_of(operation: Operation) -> Iterator[object]:
+    return (getattr(operation, each.name) for each in fields(operation))  # type: ignore[arg-type]  # all are dataclasses
+
+
+class Hands:
+    """Made before the event loop and before any thread."""
+
+    def __init__(self, tasks: tuple[Task, ...]) -> None:
+        self._tasks = tasks
+        self._control, self._pid = fork_worker(tasks)
+        self._control.setblocking(False)
+        self._answers: dict[int, asyncio.Future[str]] = {}
+        self._next = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _listen(self) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._control, self._read)
+
+    def _read(self) -> None:
+        try:
+            message = self._control.recv(MESSAGE_BYTES_MAX)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            message = b""
+        if not message:
+            asyncio.get_running_loop().remove_reader(self._control)
+            for answer in self._answers.values():
+                answer.set_result("the process that runs hooks has died")
+            self._answers.clear()
+            return
+        reply = json.loads(message)
+        if (waiting := self._answers.pop(reply["id"], None)) and not waiting.done():
+            waiting.set_result(reply["failure"])
+
+    async def run(self, task: Task, moment: Moment, inside: Inside | None) -> str:
+        """Why it failed, empty if it did not. `inside` for those of the container's side."""
+        number = next(number for number, each in enumerate(self._tasks) if each is task)
+        values = {**asdict(moment), "metadata": dict(moment.metadata)}
+        request = {"task": number, "moment": values, "timeout_s": task.timeout_s}
+        if task.side is Side.HOST:
+            return await self._ask(request, None)
+        if inside is None:
+            return "there is no container to run it in"
+        return await self._ask(request, inside)
+
+    async def operate(self, operations: Sequence[Operation], inside: Inside) -> str:
+        """Kernel operations in the container's namespaces."""
+        made = [(type(each).__name__, [*vars_of(each)]) for each in operations]
+        return await self._ask({"operations": made, "timeout_s": OPERATIONS_TIMEOUT_S}, inside)
+
+    async def load(self, texts: Mapping[str, bytes], name: str, tasks: tuple[Task, ...]) -> str:
+        """From now on the tasks of these definitions, which the caller has read and found good."""
+        file = os.memfd_create("definitions")
+        try:
+            os.write(file, json.dumps({path: text.decode("latin-1") for path, text in texts.items()}).encode())
+            failure = await self._send({"load": True, "name": name}, [file])
+        finally:
+            os.close(file)
+        if not failure:
+            self._tasks = tasks
+        return failure
+
+    async def _ask(self, request: dict[str, object], inside: Inside | None) -> str:
+        if inside is None:
+            return await self._send(request, [])
+        groups = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in inside.groups]
+        try:
+            return await self._send({**request, "groups": True}, [inside.pidfd, *groups])
+        finally:
+            for fd in groups:
+                os.close(fd)
+
+    async def _send(self, request: dict[str, object], fds: list[int]) -> str:
+        self._listen()
+        self._next += 1
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._answers[self._next] = answer
+        try:
+            socket.send_fds(self._control, [json.dumps({"id": self._next, **request}).encode()], fds)
+        except ConnectionError:
+            return "the process that runs hooks has died"
+        return await answer
+
+    def close(self) -> None:
+        """With what still runs there."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._control)
+        self._control.close()
+        os.waitpid(self._pid, 0)

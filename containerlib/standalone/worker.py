@@ -1,0 +1,219 @@
+"""The process in which a definition's own functions run: one child for each, killed at its time limit.
+
+Forked from the runner before that has threads, and single-threaded itself, so that it may fork. On a SOCK_SEQPACKET socket:
+    -> {"id", "task", "moment", "timeout_s"}                    on the host's side
+    -> the same with "groups" + descriptors: PID 1's pidfd, the cgroup.procs files      in the container's namespaces
+    -> {"id", "operations": [[NAME, ARGUMENTS]...]} + the same  kernel operations in the container's namespaces
+    -> {"id", "name", "load": true} + descriptor: the texts of definition files, to take tasks from henceforth
+    <- {"id", "failure"}                                        empty: it went well
+"""
+
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from containerlib import kernel, operations
+from containerlib.dsl.definitions import from_texts
+from containerlib.hooks import Moment, Task
+from containerlib.spec import ContainerSpec
+
+MESSAGE_BYTES_MAX = 100_000
+FAILURE_BYTES_MAX = 8_000
+DESCRIPTORS_MAX = 20
+# The user namespace comes last and only where the program has entered it: before that, hooks may still mount.
+NAMESPACES = (
+    os.CLONE_NEWNS | os.CLONE_NEWPID | os.CLONE_NEWNET | os.CLONE_NEWIPC | os.CLONE_NEWUTS | os.CLONE_NEWCGROUP
+)  # fmt: skip
+INSIDE = {"MountTmpfs": operations.MountTmpfs, "Mask": operations.Mask, "BindReadonly": operations.BindReadonly,
+          "MakeDirectory": operations.MakeDirectory}  # fmt: skip
+
+
+def tasks_of(spec: ContainerSpec) -> tuple[Task, ...]:
+    """In the order by whose numbers they are asked for."""
+    return (*spec.hooks, *spec.timers, *spec.cgroup_hooks, *spec.signal_handlers)
+
+
+@dataclass(slots=True)
+class Child:
+    id: int
+    pid: int
+    pidfd: int
+    words: int
+    deadline: float
+    late: bool = False
+
+
+class Worker:
+    def __init__(self, control: socket.socket, tasks: tuple[Task, ...]) -> None:
+        self.control = control
+        self.tasks = tasks
+        self.children: dict[int, Child] = {}
+        self.selector = selectors.EpollSelector()
+        self.selector.register(control, selectors.EVENT_READ, self.serve)
+
+    def run(self) -> NoReturn:
+        """Ends with its runner, and with it whatever still runs here."""
+        while True:
+            for key, _ in self.selector.select(self._patience_s()):
+                key.data()
+            for child in self.children.values():
+                if not child.late and time.monotonic() >= child.deadline:
+                    child.late = True
+                    self._kill(child)
+
+    def _patience_s(self) -> float | None:
+        waiting = [child.deadline for child in self.children.values() if not child.late]
+        return max(0.0, min(waiting) - time.monotonic()) if waiting else None
+
+    def serve(self) -> None:
+        message, fds, _, _ = socket.recv_fds(self.control, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX)
+        if not message:
+            for child in self.children.values():
+                self._kill(child)
+            os._exit(0)
+        request = json.loads(message)
+        try:
+            if "load" in request:
+                self._load(request, fds)
+                self._answer(request["id"], "")
+            else:
+                self._fork(request, fds)
+        except Exception as error:  # noqa: BLE001 - the border of a process: its runner is told
+            self._answer(request["id"], f"{type(error).__name__}: {error}")
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _load(self, request: dict[str, Any], fds: list[int]) -> None:
+        texts = json.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
+        definitions = from_texts({path: text.encode("latin-1") for path, text in texts.items()})
+        self.tasks = tasks_of(definitions.spec(request["name"]))
+
+    def _fork(self, request: dict[str, Any], fds: list[int]) -> None:
+        work = self._work(request)
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            self.selector.close()
+            self.control.close()
+            os.close(read)
+            _child(work, write, fds if "groups" in request else [])
+        os.close(write)
+        child = Child(request["id"], pid, os.pidfd_open(pid), read, time.monotonic() + request["timeout_s"])
+        self.children[child.id] = child
+        self.selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._ended(child))
+
+    def _work(self, request: dict[str, Any]) -> Callable[[], object]:
+        if "operations" in request:
+            made = [INSIDE[name](*arguments) for name, arguments in request["operations"]]
+            return lambda: [operation.execute() for operation in made]
+        function, values = self.tasks[request["task"]].function, request["moment"]
+        moment = Moment(**{**values, "cgroups": tuple(values["cgroups"])})
+        return lambda: function(moment)
+
+    def _kill(self, child: Child) -> None:
+        """What it started goes with it, as far as it stayed in its group."""
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)  # it has not made its group yet
+
+    def _ended(self, child: Child) -> None:
+        _, status = os.waitpid(child.pid, 0)
+        self.selector.unregister(child.pidfd)
+        os.close(child.pidfd)
+        os.set_blocking(child.words, False)  # what it started may still hold the other end
+        try:
+            words = os.read(child.words, FAILURE_BYTES_MAX).decode(errors="replace")
+        except BlockingIOError:
+            words = ""
+        os.close(child.words)
+        del self.children[child.id]
+        if child.late:
+            words = "it took longer than its time limit and was killed"
+        elif status and not words:
+            words = f"it ended with {os.waitstatus_to_exitcode(status)}"
+        self._answer(child.id, words)
+
+    def _answer(self, id: int, failure: str) -> None:
+        self.control.send(json.dumps({"id": id, "failure": failure}).encode())
+
+
+def _child(work: Callable[[], object], tell: int, entered: list[int]) -> NoReturn:
+    code = 1
+    try:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.setpgid(0, 0)
+        if entered:
+            _enter(entered[0], entered[1:])
+            # A pid namespace is entered by the next child only.
+            if (inner := os.fork()) != 0:
+                os._exit(os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]) & 0xFF)
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            _be_root_there()
+        work()
+        code = 0
+    except Exception as error:  # noqa: BLE001 - the border to somebody's own code: told, with its line
+        os.write(tell, _told(error).encode()[:FAILURE_BYTES_MAX])
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _told(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "/containerlib/" not in frame.filename] or list(frames)
+    return f"{type(error).__name__}: {error} ({own[-1].filename}:{own[-1].lineno})"
+
+
+def _enter(pidfd: int, groups: list[int]) -> None:
+    """Tenants' files are in reach from here on: nothing is imported any more, or one of theirs might be."""
+    sys.meta_path.clear()
+    for group in groups:
+        os.write(group, b"0")
+    os.setns(pidfd, NAMESPACES)
+    with suppress(OSError):  # it is our own still: the program has not started, or this host has none for us
+        os.setns(pidfd, os.CLONE_NEWUSER)
+
+
+def _be_root_there() -> None:
+    """In a user namespace of its own that is not the host's root."""
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    os.chdir("/")
+
+
+def fork_worker(tasks: tuple[Task, ...]) -> tuple[socket.socket, int]:
+    """Our end of its socket, and its pid. Only in a process that has no threads yet."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            ours.close()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(
+                    number, signal.SIG_IGN
+                )  # of a terminal they come to all; the runner says what is to be done
+            Worker(theirs, tasks).run()
+        except BaseException:  # noqa: BLE001 - the border of a process
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    theirs.close()
+    return ours, pid
