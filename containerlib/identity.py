@@ -3,6 +3,8 @@
 import json
 from dataclasses import dataclass, field
 
+from containerlib.idmap import APP_USER
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -17,19 +19,24 @@ class Identity:
     address: str = ""
     init: bool = True
     spawn: bool = False  # the program need not be the init's own child (see blank.py)
+    user: int = APP_USER  # as it is numbered inside; None for `group`: the same
+    group: int | None = None
+    groups: tuple[int, ...] = ()
     gate: bool = False  # with all its files in place it says `gate` and waits for `go`
 
     def to_bytes(self) -> bytes:
-        # A site that is woken passes no gate: what is not said need not be read.
-        names = self.__slots__ if self.gate else _USUAL
-        return json.dumps({name: getattr(self, name) for name in names}).encode()
+        # A site that is woken is its own user and passes no gate: what is not said need not be read.
+        usual = self.user == APP_USER and self.group is None and not self.groups and not self.gate
+        return json.dumps({name: getattr(self, name) for name in (_USUAL if usual else self.__slots__)}).encode()
 
     @classmethod
     def from_bytes(cls, message: bytes) -> "Identity":
         values = json.loads(message)
         values["command"] = tuple(values["command"])
         values["mounts"] = tuple(values["mounts"])
+        if "groups" in values:
+            values["groups"] = tuple(values["groups"])
         return cls(**values)
 
 
-_USUAL = tuple(name for name in Identity.__slots__ if name != "gate")
+_USUAL = tuple(name for name in Identity.__slots__ if name not in ("user", "group", "groups", "gate"))

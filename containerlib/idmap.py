@@ -31,3 +31,11 @@ def extents(base: int) -> tuple[Extent, ...]:
 def map_text(base: int) -> str:
     """What /proc/PID/uid_map and gid_map are told."""
     return "".join(f"{each.inside} {each.outside} {each.count}\n" for each in extents(base))
+
+
+def outside(base: int, inside: int) -> int:
+    """An id of the container's as the host numbers it. Raises ValueError for one that it has not."""
+    for each in extents(base):
+        if each.inside <= inside < each.inside + each.count:
+            return each.outside + inside - each.inside
+    raise ValueError(f"id {inside} is not one of a container's")

@@ -279,10 +279,13 @@ class BecomeUser(Operation):
     """For good, and without any capability: outside of a user namespace's own root the kernel clears none by itself until exec."""
 
     uid: int
+    group: int | None = None  # the user's own
+    groups: tuple[int, ...] = ()
 
     def execute(self) -> None:
-        os.setgroups([])
-        os.setresgid(self.uid, self.uid, self.uid)
+        gid = self.uid if self.group is None else self.group
+        os.setgroups(self.groups)
+        os.setresgid(gid, gid, gid)
         os.setresuid(self.uid, self.uid, self.uid)
         kernel.capset(0)
 

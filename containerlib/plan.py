@@ -5,7 +5,7 @@ waits; `identity_plan` is the rest, and the shorter it is the faster a site wake
 """
 
 from containerlib.identity import Identity
-from containerlib.idmap import APP_USER
+from containerlib.idmap import APP_USER, outside
 from containerlib.operations import (
     AttachMount,
     BecomeUser,
@@ -139,15 +139,20 @@ def identity_plan(
     terminal: tuple[int, ...] = (),
 ) -> tuple[Operation, ...]:
     """`namespace`: None where the kernel has no user namespaces for us. `control`: where it asks at the gate."""
+    if namespace is not None:
+        owner = identity.uid if identity.user == APP_USER else outside(identity.uid, identity.user)
+        user = BecomeUser(identity.user, identity.group, identity.groups)
+    else:
+        owner, user = identity.uid, BecomeUser(identity.uid)
     return (
         *(AttachMount(fd, target) for fd, target in zip(mount_fds, identity.mounts, strict=True)),
         *((PauseAtGate(control),) if identity.gate else ()),
         *(TakeTerminal(fd) for fd in terminal),
-        GiveAway(log_fds, identity.uid),
+        GiveAway(log_fds, owner),
         EnterCgroupNamespace(),
         # Whoever enters a user namespace has every capability over it, in the bounding set too.
         *((EnterUserNamespace(namespace, identity.uid), EmptyBoundingSet()) if namespace else ()),
-        BecomeUser(user(identity, mapped=namespace is not None)),
+        user,
         ChangeDirectory(identity.workdir),
     )
 

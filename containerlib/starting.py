@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from containerlib import plan
 from containerlib.cgroups import Limits, limits, settings
 from containerlib.cgroups.limits import FileContent
+from containerlib.checks import SpecError
 from containerlib.hooks import Phase, of_phase
 from containerlib.identity import Identity
+from containerlib.idmap import APP_USER, NOBODY
 from containerlib.operations import AttachMount, BindReadonly, MakeDirectory, Mask, MountTmpfs, Operation, PauseAtGate
-from containerlib.spec import ContainerSpec, Hidden, Mount, Tmpfs
+from containerlib.spec import ContainerSpec, Hidden, Image, Mount, Tmpfs
+from containerlib.spec.security import DEFAULT_PROFILE
 from containerlib.userns import EnterUserNamespace, UserNamespace
 
 # Before a program runs. Those of the first group come to pass before its identity is known to the waiting process, those of the
@@ -52,6 +55,8 @@ def binds(spec: ContainerSpec) -> tuple[Mount, ...]:
 
 
 def identity_of(spec: ContainerSpec, uid: int, address: str) -> Identity:
+    """`uid`: the first of its ids on the host. Raises SpecError for a user whom its root does not know."""
+    group = spec.user.group
     return Identity(
         hostname=spec.host_name,
         uid=uid,
@@ -61,7 +66,41 @@ def identity_of(spec: ContainerSpec, uid: int, address: str) -> Identity:
         mounts=tuple(each.target for each in binds(spec)),
         address=address,
         init=spec.init,
+        user=_number("user", spec.user.user),
+        group=None if group is None else _number("group", group),
+        groups=tuple(_number("groups", each) for each in spec.user.groups),
     )
+
+
+# Of the generated files of a container with the host's /usr (plan.py).
+_KNOWN = {
+    "user": {"root": 0, "app": APP_USER, "nobody": NOBODY},
+    "group": {"root": 0, "app": APP_USER, "nogroup": NOBODY},
+}
+
+
+def _number(field: str, word: int | str) -> int:
+    if not isinstance(word, str):
+        return word
+    known = _KNOWN["user" if field == "user" else "group"]
+    if word not in known:
+        raise SpecError(field, word, f"is none of {', '.join(known)}, which the container knows; others go by number")
+    return known[word]
+
+
+def not_yet(spec: ContainerSpec) -> list[str]:
+    """What a start would have to leave out, and therefore refuses."""
+    security, network = spec.security, spec.network
+    found = {
+        "bootstrap.image": isinstance(spec.root, Image),
+        "capabilities": bool(security.capabilities),
+        "seccomp": security.seccomp != DEFAULT_PROFILE,
+        "apparmor": bool(security.apparmor),
+        "network.outbound": not network.outbound,
+        "network.allow_host_service": bool(network.host_services),
+        "network.bandwidth": network.bandwidth_bps is not None,
+    }
+    return [name for name, is_asked in found.items() if is_asked]
 
 
 def has_gate(spec: ContainerSpec) -> bool:
@@ -72,6 +111,8 @@ def has_gate(spec: ContainerSpec) -> bool:
 
 def steps(spec: ContainerSpec, uid: int, address: str, version: int, stage: str, etc: str) -> Iterator[Step]:
     """As far as they can be told beforehand: `uid`, `address` and the version of cgroups are those of a host."""
+    for name in not_yet(spec):
+        yield Step("host", f"Refuse({name} cannot be had yet)")
     yield from _hooks(spec, (Phase.SETUP, Phase.BEFORE_FORK))
     for operation in plan.blank_plan(stage, etc):
         yield Step("reserve", operation.describe())

@@ -18,6 +18,7 @@ from typing import Any
 
 from containerlib import process, starting
 from containerlib.cgroups import events
+from containerlib.checks import SpecError
 from containerlib.dsl import DefinitionError, load
 from containerlib.hooks import CgroupHook, Moment, Phase
 from containerlib.runtime import BindMount, Container, Runtime, StartFailed
@@ -91,6 +92,8 @@ class Runner:
 
     async def _run(self, asked: Asked) -> Outcome:
         try:
+            if missing := starting.not_yet(self.spec):
+                raise StartFailed(f"not possible yet: {', '.join(missing)}")
             for phase in (Phase.SETUP, Phase.BEFORE_FORK):
                 await self._phase(phase)
         except StartFailed as error:
@@ -167,7 +170,10 @@ class Runner:
 
     async def _wake(self, container: Container) -> None:
         spec = self.spec
-        identity = starting.identity_of(spec, self.record.id_base, container.address)
+        try:
+            identity = starting.identity_of(spec, self.record.id_base, container.address)
+        except SpecError as error:
+            raise StartFailed(str(error)) from error
         binds = tuple(BindMount(each.source, each.target, each.readonly) for each in starting.binds(spec))
         gate = self._at_gate if starting.has_gate(spec) else None
         await self._runtime.wake(container, identity, binds, starting.limits_of(spec), gate, self.terminal)

@@ -35,3 +35,16 @@ def test_who_is_who(inside: int, outside: int) -> None:
 def test_the_text_is_what_the_kernel_wants() -> None:
     assert idmap.map_text(BASE).splitlines()[0] == "1000 300000 1"
     assert len(idmap.map_text(BASE).splitlines()) <= 340  # the kernel's limit
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected"), [(1000, 70_000), (0, 70_001), (999, 71_000), (65534, 71_001), (1022, 71_023)]
+)
+def test_outside(inside: int, expected: int) -> None:
+    assert idmap.outside(70_000, inside) == expected
+
+
+@pytest.mark.parametrize("inside", [1023, -1, 65535])
+def test_not_a_containers_id(inside: int) -> None:
+    with pytest.raises(ValueError, match=f"id {inside} is not one of a container's"):
+        idmap.outside(70_000, inside)

@@ -1,11 +1,28 @@
 """What a start of a definition does, in order."""
 
+from typing import Any
+
 import pytest
 
 from containerlib import starting
 from containerlib.cgroups import Limits
+from containerlib.checks import SpecError
 from containerlib.hooks import PHASES, Hook, Moment, Phase
-from containerlib.spec import Cgroup, ContainerSpec, Io, Mount, Readiness, Setting, Tmpfs
+from containerlib.spec import (
+    Cgroup,
+    ContainerSpec,
+    Hidden,
+    Image,
+    Io,
+    Mount,
+    NetworkAccess,
+    Readiness,
+    Rlimit,
+    Security,
+    Setting,
+    Tmpfs,
+    User,
+)
 
 
 def watch(container: Moment) -> None: ...
@@ -76,12 +93,65 @@ def test_limits_of_this_hosts_cgroups(version: int, file: str) -> None:
     assert ("host WriteCgroup(file='cpu.weight', value='7')" in steps) == (version == 2)
 
 
-def test_a_definition_without_hooks_has_no_gate() -> None:
+def test_a_definition_without_anything_to_do_there_has_no_gate() -> None:
     plain = ContainerSpec("blog", ("php",), hooks=(hook(Phase.READY), hook(Phase.SETUP)))
-    assert starting.gates(plain) == ()
-    assert [each.phase for each in starting.gates(SPEC)] == [Phase.AFTER_ROOT]
-    assert told(plain)[-1] == "host Hook(ready, watch, limit=10s, on_failure=report)"
-    assert told(plain)[-2] == "host Ready()"
+    assert not starting.has_gate(plain)
+    assert told(plain)[-2:] == ["host Ready()", "host Hook(ready, watch, limit=10s, on_failure=report)"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [
+        ({"hooks": (hook(Phase.AFTER_ROOT),)}, "container Hook(after_root, watch, limit=10s, on_failure=abort)"),
+        ({"mounts": (Tmpfs("/cache", 4096),)}, "container MountTmpfs(path='/cache', size_bytes=4096, inodes=100000)"),
+        ({"hidden": Hidden(masked=("/proc/version",))}, "container Mask(path='/proc/version', null='/dev/null')"),
+        ({"hidden": Hidden(readonly=("/srv",))}, "container BindReadonly(source='/srv', target='/srv')"),
+        ({"rlimits": (Rlimit("nofile", 9, None),)}, "host SetRlimit(name='nofile', soft=9, hard=None)"),
+    ],
+)
+def test_what_is_done_at_the_gate_is_done_before_the_user_namespace(changes: dict[str, Any], step: str) -> None:
+    spec = ContainerSpec("blog", ("php",), mounts=changes.pop("mounts", ()), **changes)
+    assert starting.has_gate(spec)
+    steps = told(spec)
+    assert position(steps, "SetHostname") < position(steps, step) < position(steps, "EnterUserNamespace")
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"root": Image("php")}, "bootstrap.image"),
+        ({"security": Security(("chown",))}, "capabilities"),
+        ({"security": Security(seccomp="/x.json")}, "seccomp"),
+        ({"security": Security(apparmor="web")}, "apparmor"),
+        ({"network": NetworkAccess(outbound=False)}, "network.outbound"),
+        ({"network": NetworkAccess(host_services=(25,))}, "network.allow_host_service"),
+        ({"network": NetworkAccess(bandwidth_bps=8000)}, "network.bandwidth"),
+    ],
+)
+def test_what_cannot_be_had_yet_is_refused_and_not_left_out(changes: dict[str, Any], name: str) -> None:
+    spec = ContainerSpec("blog", ("php",), **changes)
+    assert starting.not_yet(spec) == [name]
+    assert told(spec)[0] == f"host Refuse({name} cannot be had yet)"
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        (User(), (1000, None, ())),
+        (User(33, 34, (4,)), (33, 34, (4,))),
+        (User("root"), (0, None, ())),
+        (User("nobody", "nogroup", ("app",)), (65534, 65534, (1000,))),
+    ],
+)
+def test_users(user: User, expected: tuple[object, ...]) -> None:
+    identity = starting.identity_of(ContainerSpec("blog", ("php",), user=user), 70_000, "")
+    assert (identity.user, identity.group, identity.groups) == expected
+
+
+@pytest.mark.parametrize("user", [User("www-data"), User(0, "nobody"), User(0, groups=("adm",))])
+def test_a_user_whom_nobody_knows(user: User) -> None:
+    with pytest.raises(SpecError, match="is none of root, app"):
+        starting.identity_of(ContainerSpec("blog", ("php",), user=user), 70_000, "")
 
 
 def test_the_identity_of_a_spec() -> None:
