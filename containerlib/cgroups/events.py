@@ -9,12 +9,14 @@ import asyncio
 import os
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from containerlib.cgroups.tree import Group
 
 # Stalled for so many microseconds of a second: some tasks, or (critical) all that could run.
 PSI = {"low": "some 100000 1000000", "medium": "some 300000 1000000", "critical": "full 300000 1000000"}
+LOOK_AGAIN_S = (0.005, 0.05, 0.5)
 
 
 class Watch:
@@ -22,8 +24,13 @@ class Watch:
 
     def __init__(self, waits: int, callback: Callable[[], None], close: Callable[[], None]) -> None:
         self._waits = waits
+        self._callback = callback
         self._close = close
         asyncio.get_running_loop().add_reader(waits, callback)
+
+    def look(self) -> None:
+        """Of a kill: as if the kernel had told of it. Its word may come a moment later than the end of the process."""
+        self._callback()
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._waits)
@@ -46,17 +53,28 @@ def watch_pressure(group: Group, level: str, callback: Callable[[], None]) -> Wa
 def watch_oom(group: Group, callback: Callable[[], None]) -> Watch:
     """Once for each time that processes of it were killed. Not for its removal, of which v1 tells the same way."""
     last = group.oom_kills()
+    later: list[asyncio.TimerHandle] = []
 
-    def killed() -> None:
+    def look() -> None:
         nonlocal last
         now = group.oom_kills()
         if now > last:
             callback()
         last = now
 
+    def told() -> None:
+        before = last
+        look()
+        if last == before:  # v1 tells before it kills
+            later[:] = [asyncio.get_running_loop().call_later(delay_s, look) for delay_s in LOOK_AGAIN_S]
+
+    def close() -> None:
+        for timer in later:
+            timer.cancel()
+
     if group.tree.version == 1:
-        return _eventfd(group, "memory.oom_control", "", killed)
-    return _priority(os.open(_directory(group) / "memory.events", os.O_RDONLY | os.O_CLOEXEC), killed)
+        return _eventfd(group, "memory.oom_control", "", told, close)
+    return _priority(os.open(_directory(group) / "memory.events", os.O_RDONLY | os.O_CLOEXEC), told, close)
 
 
 def _directory(group: Group) -> Path:
@@ -64,7 +82,12 @@ def _directory(group: Group) -> Path:
     return base / group.name
 
 
-def _eventfd(group: Group, name: str, argument: str, callback: Callable[[], None]) -> Watch:
+def _nothing() -> None: ...
+
+
+def _eventfd(
+    group: Group, name: str, argument: str, callback: Callable[[], None], also: Callable[[], None] = _nothing
+) -> Watch:
     directory = _directory(group)
     event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     try:
@@ -78,14 +101,19 @@ def _eventfd(group: Group, name: str, argument: str, callback: Callable[[], None
         raise
 
     def readable() -> None:
-        os.eventfd_read(event)
+        with suppress(BlockingIOError):
+            os.eventfd_read(event)
         if directory.exists():
             callback()
 
-    return Watch(event, readable, lambda: os.close(event))
+    def close() -> None:
+        also()
+        os.close(event)
+
+    return Watch(event, readable, close)
 
 
-def _priority(fd: int, callback: Callable[[], None]) -> Watch:
+def _priority(fd: int, callback: Callable[[], None], also: Callable[[], None] = _nothing) -> Watch:
     poll = select.epoll()
     poll.register(fd, select.EPOLLPRI)
 
@@ -95,6 +123,7 @@ def _priority(fd: int, callback: Callable[[], None]) -> Watch:
         callback()
 
     def close() -> None:
+        also()
         poll.close()
         os.close(fd)
 

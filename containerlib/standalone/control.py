@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 LINE_BYTES_MAX = 65536
 Handler = Callable[[dict[str, Any]], Awaitable[str]]
 
@@ -27,9 +29,9 @@ async def serve(path: Path, handle: Handler) -> asyncio.Server:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            request = json.loads(await reader.readline())
+            request = msgspec.json.decode(await reader.readline(), type=dict[str, Any])
             reply = {"failure": "", "said": await handle(request)}
-        except (Refused, ValueError, KeyError) as error:
+        except (Refused, msgspec.DecodeError, ValueError, KeyError) as error:
             reply = {"failure": str(error), "said": ""}
         try:
             writer.write(json.dumps(reply).encode() + b"\n")

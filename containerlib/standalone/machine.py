@@ -52,8 +52,10 @@ async def machine(place: Place, record: Record) -> AsyncIterator[Runtime]:
 
 def _start_launcher(config: Config) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-SI", launcher.__file__, config.launcher_socket, f"{config.run_dir}/stage"]
-    # A session of its own: Ctrl-C on our terminal is for us to answer.
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    # Nothing of ours in its hands: whoever reads what we write would wait for it, too. A session of its own, because Ctrl-C on our
+    # terminal is for us to answer.
+    with (config.run_dir / "launcher.log").open("ab") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
 
 async def _connect(runtime: Runtime, parent: subprocess.Popen[bytes]) -> None:

@@ -105,7 +105,7 @@ class Place:
 
     def remove(self) -> None:
         """What its runner made here, the record last: until then there is something to clear away."""
-        for name in ("control.sock", "launcher.sock", "record.new"):
+        for name in ("control.sock", "launcher.sock", "launcher.log", "record.new"):
             (self.directory / name).unlink(missing_ok=True)
         for name in ("slots", "stage"):
             with suppress(FileNotFoundError):

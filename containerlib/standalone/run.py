@@ -17,12 +17,12 @@ from pathlib import Path
 
 import msgspec
 
-from containerlib.dsl import load
+from containerlib.dsl import DefinitionError, load
 from containerlib.spec import ContainerSpec
 from containerlib.standalone import output
 from containerlib.standalone.hands import Hands
 from containerlib.standalone.machine import clean
-from containerlib.standalone.places import Place, Record, Settings, hold, read_record
+from containerlib.standalone.places import Place, Record, Settings, Taken, hold, is_held, read_record
 from containerlib.standalone.runner import Outcome, Runner, to_stderr
 from containerlib.standalone.worker import tasks_of
 from containerlib.terminal import raw, relay
@@ -116,18 +116,20 @@ async def _runner(
 
 def run_detached(job: Job) -> Record:
     """In a process and session of its own, which outlives this one; what it has to say later goes to LOG_DIR/NAME.log."""
+    if is_held(job.settings, job.name):
+        raise Taken(f"{job.name} runs already")
     job.settings.log_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     reading, writing = os.pipe()
     words = [job.name, str(writing), json.dumps(job.command), *map(str, job.files)]
     command = [sys.executable, "-m", "containerlib.standalone", *words]
     with (job.settings.log_dir / f"{job.name}.log").open("ab") as log, open(reading, "rb") as told:
-        subprocess.Popen(
+        subprocess.run(  # ends at once: see main
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             pass_fds=[writing],
-            start_new_session=True,
+            check=True,
             env={**os.environ, **job.settings.environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         os.close(writing)
@@ -141,7 +143,11 @@ def run_detached(job: Job) -> Record:
 
 
 def main(words: list[str]) -> int:
-    """The detached process: tells the descriptor that it was given how the start went."""
+    """The detached process: tells the descriptor that it was given how the start went. Nobody's child, so that whoever asked has
+    nobody to wait for."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
     name, tell, command, *files = words
     job = Job(name, tuple(map(Path, files)), Settings.of(os.environ), tuple(json.loads(command)))
     os.set_inheritable(int(tell), False)
@@ -151,7 +157,10 @@ def main(words: list[str]) -> int:
             telling.write(json.dumps({"record": asdict(record)}) + "\n")
             telling.close()
 
-        outcome = _run(job, job.spec(), ready=ready)
+        try:
+            outcome = _run(job, job.spec(), ready=ready)
+        except (Taken, OSError, DefinitionError) as error:
+            outcome = Outcome(1, str(error))
         if not telling.closed:
             telling.write(json.dumps({"failure": outcome.failure or "it ended before it was ready"}) + "\n")
     if outcome.failure:

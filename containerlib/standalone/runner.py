@@ -76,6 +76,7 @@ class Runner:
     _watches: ExitStack = field(default_factory=ExitStack, init=False)
     _schedule: Schedule = field(default_factory=Schedule, init=False)
     _exit_status: int | None = field(default=None, init=False)
+    _by_itself: bool = field(default=False, init=False)
 
     async def run(self) -> Outcome:
         """Raises Taken, and OSError for what this host lacks; nothing is left of it whatever happens."""
@@ -217,7 +218,10 @@ class Runner:
     def _watch_memory(self, container: Container) -> None:
         for hook in self.spec.cgroup_hooks:
             try:
-                self._watches.callback(self._watch(container, hook).close)
+                watch = self._watch(container, hook)
+                self._watches.callback(watch.close)
+                if hook.cause == "oom":
+                    self._watches.callback(watch.look)
             except OSError as error:
                 raise StartFailed(f"this host does not tell of memory {hook.cause}: {error}") from error
 
@@ -313,7 +317,8 @@ class Runner:
     async def _end(self, *, failed: bool) -> None:
         container, how = self.container, self._stop or self.spec.stop
         if container is not None and self.executed:
-            if not self.ended.is_set():
+            self._by_itself = self.ended.is_set()
+            if not self._by_itself:
                 self._record(status="stopping")
                 if not failed:
                     await self._phase(Phase.BEFORE_STOP)
@@ -333,7 +338,7 @@ class Runner:
         code = 128 - code if code < 0 else code
         if failure:
             refused = self._runtime.exec_failure(self.container) if self.container is not None and self.executed else ""
-            return Outcome(code or 1, refused or failure)
+            return Outcome(code if code and self._by_itself else 1, refused or failure)
         if code and self._stop is None:
             assert self.container is not None
             if self.container.group.oom_kills():
