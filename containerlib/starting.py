@@ -10,6 +10,7 @@ from containerlib import plan
 from containerlib.cgroups import Limits, limits, settings
 from containerlib.cgroups.limits import FileContent
 from containerlib.checks import SpecError
+from containerlib.firewall import USUAL, NetworkPolicy
 from containerlib.hooks import Phase, of_phase
 from containerlib.identity import Identity
 from containerlib.idmap import APP_USER, NOBODY
@@ -44,6 +45,10 @@ class Step:
 
 def limits_of(spec: ContainerSpec) -> Limits:
     return Limits(spec.cgroup.cpu, spec.cgroup.memory_bytes, spec.cgroup.pids)
+
+
+def policy_of(spec: ContainerSpec) -> NetworkPolicy:
+    return NetworkPolicy(spec.network.outbound, spec.network.host_services)
 
 
 def cgroup_contents(spec: ContainerSpec, version: int, devices: Mapping[str, str]) -> tuple[FileContent, ...]:
@@ -96,8 +101,6 @@ def not_yet(spec: ContainerSpec) -> list[str]:
         "capabilities": bool(security.capabilities),
         "seccomp": security.seccomp != DEFAULT_PROFILE,
         "apparmor": bool(security.apparmor),
-        "network.outbound": not network.outbound,
-        "network.allow_host_service": bool(network.host_services),
         "network.bandwidth": network.bandwidth_bps is not None,
     }
     return [name for name, is_asked in found.items() if is_asked]
@@ -120,6 +123,8 @@ def steps(spec: ContainerSpec, uid: int, address: str, version: int, stage: str,
     yield from _hooks(spec, BEFORE_IDENTITY[2:])
     for content in cgroup_contents(spec, version, {io.device: io.device for io in spec.cgroup.io}):
         yield Step("host", f"WriteCgroup(file={content.name!r}, value={content.value!r})")
+    if (policy := policy_of(spec)) != USUAL:
+        yield Step("host", f"Grant(address={address!r}, {policy})")
     identity = replace(identity_of(spec, uid, address), gate=has_gate(spec))
     # Descriptors have no numbers yet; the source says more.
     fds = tuple(range(len(identity.mounts)))

@@ -177,7 +177,8 @@ class Runner:
             raise StartFailed(str(error)) from error
         binds = tuple(BindMount(each.source, each.target, each.readonly) for each in starting.binds(spec))
         gate = self._at_gate if starting.has_gate(spec) else None
-        await self._runtime.wake(container, identity, binds, starting.limits_of(spec), gate, self.terminal)
+        limits, policy = starting.limits_of(spec), starting.policy_of(spec)
+        await self._runtime.wake(container, identity, binds, limits, policy, gate, self.terminal)
 
     async def _at_gate(self) -> None:
         """With the host's rights in its namespaces: the process that waits there has given up most of its own."""

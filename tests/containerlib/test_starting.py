@@ -123,8 +123,6 @@ def test_what_is_done_at_the_gate_is_done_before_the_user_namespace(changes: dic
         ({"security": Security(("chown",))}, "capabilities"),
         ({"security": Security(seccomp="/x.json")}, "seccomp"),
         ({"security": Security(apparmor="web")}, "apparmor"),
-        ({"network": NetworkAccess(outbound=False)}, "network.outbound"),
-        ({"network": NetworkAccess(host_services=(25,))}, "network.allow_host_service"),
         ({"network": NetworkAccess(bandwidth_bps=8000)}, "network.bandwidth"),
     ],
 )
@@ -132,6 +130,12 @@ def test_what_cannot_be_had_yet_is_refused_and_not_left_out(changes: dict[str, A
     spec = ContainerSpec("blog", ("php",), **changes)
     assert starting.not_yet(spec) == [name]
     assert told(spec)[0] == f"host Refuse({name} cannot be had yet)"
+
+
+def test_what_it_may_reach_is_granted_before_it_starts() -> None:
+    steps = told(ContainerSpec("blog", ("php",), network=NetworkAccess(outbound=False, host_services=(25,))))
+    granted = "host Grant(address='100.96.0.9', NetworkPolicy(outbound=False, host_ports=(25,)))"
+    assert position(steps, granted) < position(steps, "SetHostname")
 
 
 @pytest.mark.parametrize(
