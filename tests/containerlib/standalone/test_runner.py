@@ -252,3 +252,33 @@ def test_a_hook_of_the_container_that_hangs_is_killed_there(box: Box) -> None:
     done = box.call("run", box.define(HTTPD + hangs))
     assert "hook hangs in phase after_root: it took longer than its time limit and was killed" in done.stderr
     assert box.names() == []
+
+
+def test_what_fails_that_is_not_its_own_is_told_as_that(box: Box) -> None:
+    """A host without what the definition needs of it."""
+    body = HTTPD + "    c.cgroup.v1['nonsense.x'] = 1\n    c.cgroup.v2['nonsense.x'] = 1\n"
+    done = box.call("run", box.define(body + hooks("system_failure", "after_failure")))
+    assert done.returncode == 1
+    assert "this host cannot run it" in done.stderr and "nonsense" in done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["system_failure"]
+    assert box.names() == []
+
+
+REACH = """
+import socket
+me = socket.gethostbyname(socket.gethostname()).rsplit(".", 1)
+connection = socket.socket()
+connection.settimeout(2)
+print(connection.connect_ex((f"{me[0]}.{int(me[1]) - 1}", PORT)))
+"""
+
+
+def test_a_service_of_the_host_that_was_allowed_and_one_that_was_not(box: Box) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        port = server.getsockname()[1]
+        body = f"    c.command('/usr/bin/python3', '-SIc', {REACH.replace('PORT', str(port))!r})\n"
+        refused = box.call("run", box.define(body))
+        allowed = box.call("run", box.define(body + f"    c.network.allow_host_service({port})\n"))
+    assert (refused.returncode, allowed.returncode) == (0, 0)
+    assert allowed.stdout == "0\n"
+    assert refused.stdout not in ("", "0\n")
