@@ -147,7 +147,7 @@ def identity_plan(
     return (
         *(AttachMount(fd, target) for fd, target in zip(mount_fds, identity.mounts, strict=True)),
         *((PauseAtGate(control),) if identity.gate else ()),
-        *(TakeTerminal(fd) for fd in terminal),
+        *map(TakeTerminal, terminal),
         GiveAway(log_fds, owner),
         EnterCgroupNamespace(),
         # Whoever enters a user namespace has every capability over it, in the bounding set too.

@@ -393,7 +393,10 @@ class Runtime:
         if len(message) > MESSAGE_BYTES_MAX:
             raise StartFailed(f"command and environment take {len(message)} bytes, at most {MESSAGE_BYTES_MAX} fit")
         try:
-            socket.send_fds(control, [message], [] if terminal is None else [terminal])
+            if terminal is None:
+                control.send(message)
+            else:
+                socket.send_fds(control, [message], [terminal])
         except ConnectionError as error:
             raise BlankLost(f"the prepared process is gone: {error}") from error
 

@@ -1,6 +1,8 @@
 """Operations that may be executed here; the others are, by every container of tests/system."""
 
+import contextlib
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from containerlib.operations import (
     MakeDirectory,
     MakeSymlink,
     Operation,
+    PauseAtGate,
     SetSysctl,
     WriteFile,
 )
@@ -89,3 +92,16 @@ def test_what_cannot_be_done_names_the_path(tmp_path: Path) -> None:
 def test_operations_are_values() -> None:
     assert MakeSymlink("a", "b") == MakeSymlink("a", "b")
     assert MakeSymlink("a", "b").describe() == "MakeSymlink(path='a', target='b')"
+
+
+@pytest.mark.parametrize(("answer", "passes"), [(b"go", True), (b"", False), (b"stop", False)])
+def test_nobody_passes_a_gate_that_is_not_opened(answer: bytes, passes: bool) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        if answer:
+            ours.send(answer)
+        else:
+            ours.shutdown(socket.SHUT_WR)
+        with contextlib.nullcontext() if passes else pytest.raises(ConnectionAbortedError):
+            PauseAtGate(theirs.fileno()).execute()
+        assert ours.recv(16) == b"gate"

@@ -26,7 +26,9 @@ from containerlib.operations import (
     MountSysfs,
     MountTmpfs,
     Operation,
+    PauseAtGate,
     SetHostname,
+    TakeTerminal,
     WriteFile,
 )
 from containerlib.userns import EnterUserNamespace, UserNamespace
@@ -140,6 +142,22 @@ def test_mounts_are_attached_in_the_order_of_their_descriptors() -> None:
 def test_a_mount_without_descriptor_is_refused() -> None:
     with pytest.raises(ValueError, match="longer"):
         plan.identity_plan(BLOG, (7,), (1, 2), None)
+
+
+def test_a_gate_and_a_terminal_lie_between_the_mounts_and_the_end_of_privileges() -> None:
+    identity = replace(BLOG, gate=True, user=5, group=6, groups=(7,))
+    operations = plan.identity_plan(identity, (7, 8), (1, 2), UserNamespace(3, 4, 5), 9, (10,))
+    gate, terminal = position(operations, PauseAtGate), position(operations, TakeTerminal)
+    assert max(positions(operations, AttachMount)) < gate < terminal < position(operations, GiveAway)
+    assert (operations[gate], operations[terminal]) == (PauseAtGate(9), TakeTerminal(10))
+    # What the program writes to belongs to its user, as the host numbers that.
+    assert operations[position(operations, GiveAway)] == GiveAway((1, 2), BLOG.uid + 6)
+    assert operations[position(operations, BecomeUser)] == BecomeUser(5, 6, (7,))
+
+
+def test_a_site_that_is_woken_passes_no_gate() -> None:
+    operations = plan.identity_plan(BLOG, (7, 8), (1, 2), UserNamespace(3, 4, 5), 9)
+    assert not positions(operations, PauseAtGate) and not positions(operations, TakeTerminal)
 
 
 def test_generated_files() -> None:
