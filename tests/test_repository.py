@@ -18,6 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # Sources without a test file of their own name, and why.
 TESTED_ELSEWHERE: dict[str, str] = {
+    "containerlib/standalone/__main__.py": "tests/containerlib/standalone/test_run.py",
     "containerlib/__main__.py": "tests/containerlib/cli/test_root.py",
     "dispatcher/units.py": "tests/containerlib/test_units.py",
     "dispatcher/quickstart/main.py": "tests/system/test_quickstart.py",

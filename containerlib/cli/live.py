@@ -125,6 +125,7 @@ def list_(json: Json = False) -> None:
     """Containers that run, and those that a runner left which died."""
     from containerlib.standalone.places import records
 
+    _need_root("see what runs")
     found = records(_settings())
     if json:
         print_json([_as_json(record) for record in found])

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 
 from containerlib.hooks import Moment, Side, Task
 from containerlib.operations import Operation
-from containerlib.standalone.worker import MESSAGE_BYTES_MAX, fork_worker
+from containerlib.standalone.worker import MESSAGE_BYTES_MAX, READ_ANEW, fork_worker
 
 OPERATIONS_TIMEOUT_S = 10.0
 
@@ -35,6 +35,7 @@ class Hands:
         self._control.setblocking(False)
         self._answers: dict[int, asyncio.Future[str]] = {}
         self._next = 0
+        self._version = 0  # of the definition: a number means another task after a reload
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def _listen(self) -> None:
@@ -61,9 +62,11 @@ class Hands:
 
     async def run(self, task: Task, moment: Moment, inside: Inside | None) -> str:
         """Why it failed, empty if it did not. `inside` for those of the container's side."""
-        number = next(number for number, each in enumerate(self._tasks) if each is task)
+        number = next((number for number, each in enumerate(self._tasks) if each is task), None)
+        if number is None:
+            return READ_ANEW
         values = {**asdict(moment), "metadata": dict(moment.metadata)}
-        request = {"task": number, "moment": values, "timeout_s": task.timeout_s}
+        request = {"task": number, "version": self._version, "moment": values, "timeout_s": task.timeout_s}
         if task.side is Side.HOST:
             return await self._ask(request, None)
         if inside is None:
@@ -80,11 +83,12 @@ class Hands:
         file = os.memfd_create("definitions")
         try:
             os.write(file, json.dumps({path: text.decode("latin-1") for path, text in texts.items()}).encode())
-            failure = await self._send({"load": True, "name": name}, [file])
+            failure = await self._send({"load": True, "name": name, "version": self._version + 1}, [file])
         finally:
             os.close(file)
         if not failure:
             self._tasks = tasks
+            self._version += 1
         return failure
 
     async def _ask(self, request: dict[str, object], inside: Inside | None) -> str:

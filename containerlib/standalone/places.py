@@ -95,9 +95,10 @@ class Place:
         return self.settings.run_dir / self.name
 
     def write(self, record: Record) -> None:
-        """Whole or not at all, whoever reads it when."""
+        """Whole or not at all, whoever reads it when. The environment in it is nobody's business."""
         fresh = self.directory / "record.new"
-        fresh.write_bytes(msgspec.json.encode(record))
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(record))
         fresh.replace(self.directory / "record.json")
 
     def record(self) -> Record | None:

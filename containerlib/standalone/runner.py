@@ -80,7 +80,11 @@ class Runner:
 
     async def run(self) -> Outcome:
         """Raises Taken, and OSError for what this host lacks; nothing is left of it whatever happens."""
-        self.record = register(self.place, self.spec, time.time())
+        try:
+            self.record = register(self.place, self.spec, time.time())
+        except BaseException:
+            self.place.remove()
+            raise
         self.told = Telling(self.spec.name, self.hands, self.say, self._moment, self._inside)
         try:
             with Asked(self) as asked:

@@ -1,10 +1,10 @@
 """The process in which a definition's own functions run: one child for each, killed at its time limit.
 
 Forked from the runner before that has threads, and single-threaded itself, so that it may fork. On a SOCK_SEQPACKET socket:
-    -> {"id", "task", "moment", "timeout_s"}                    on the host's side
+    -> {"id", "task", "version", "moment", "timeout_s"}         on the host's side
     -> the same with "groups" + descriptors: PID 1's pidfd, the cgroup.procs files      in the container's namespaces
     -> {"id", "operations": [[NAME, ARGUMENTS]...]} + the same  kernel operations in the container's namespaces
-    -> {"id", "name", "load": true} + descriptor: the texts of definition files, to take tasks from henceforth
+    -> {"id", "name", "version", "load": true} + descriptor: the texts of definition files, to take tasks from henceforth
     <- {"id", "failure"}                                        empty: it went well
 """
 
@@ -29,6 +29,7 @@ from containerlib.spec import ContainerSpec
 MESSAGE_BYTES_MAX = 100_000
 FAILURE_BYTES_MAX = 8_000
 DESCRIPTORS_MAX = 20
+READ_ANEW = "its definition was read anew meanwhile"
 # The user namespace comes last and only where the program has entered it: before that, hooks may still mount.
 NAMESPACES = (
     os.CLONE_NEWNS | os.CLONE_NEWPID | os.CLONE_NEWNET | os.CLONE_NEWIPC | os.CLONE_NEWUTS | os.CLONE_NEWCGROUP
@@ -56,6 +57,7 @@ class Worker:
     def __init__(self, control: socket.socket, tasks: tuple[Task, ...]) -> None:
         self.control = control
         self.tasks = tasks
+        self.version = 0
         self.children: dict[int, Child] = {}
         self.selector = selectors.EpollSelector()
         self.selector.register(control, selectors.EVENT_READ, self.serve)
@@ -97,6 +99,7 @@ class Worker:
         texts = json.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
         definitions = from_texts({path: text.encode("latin-1") for path, text in texts.items()})
         self.tasks = tasks_of(definitions.spec(request["name"]))
+        self.version = request["version"]
 
     def _fork(self, request: dict[str, Any], fds: list[int]) -> None:
         work = self._work(request)
@@ -116,6 +119,8 @@ class Worker:
         if "operations" in request:
             made = [INSIDE[name](*arguments) for name, arguments in request["operations"]]
             return lambda: [operation.execute() for operation in made]
+        if request["version"] != self.version:
+            raise LookupError(READ_ANEW)
         function, values = self.tasks[request["task"]].function, request["moment"]
         moment = Moment(**{**values, "cgroups": tuple(values["cgroups"])})
         return lambda: function(moment)

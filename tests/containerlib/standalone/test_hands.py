@@ -137,6 +137,15 @@ async def test_definitions_are_read_anew(hands: Hands) -> None:
         tasks = tasks_of(from_texts(texts).spec("web"))
         assert await hands.load(texts, "web", tasks) == ""
         assert await hands.run(tasks[0], MOMENT, None) == f"ValueError: of version {version.decode()} (/x/web.py:8)"
+        assert await hands.run(NOTHING, MOMENT, None) == "its definition was read anew meanwhile"
     broken = {"/x/web.py": b"1 / 0"}
     assert "ZeroDivisionError" in await hands.load(broken, "web", ())
     assert "of version 2" in await hands.run(tasks[0], MOMENT, None)
+
+
+async def test_what_was_asked_for_by_an_older_number_is_not_run(hands: Hands) -> None:
+    """It could mean another function by now."""
+    texts = {"/x/web.py": TEXT.encode()}
+    assert await hands.load(texts, "web", tasks_of(from_texts(texts).spec("web"))) == ""
+    hands._tasks, hands._version = (FAILS,), 0
+    assert "its definition was read anew meanwhile" in await hands.run(FAILS, MOMENT, None)

@@ -76,6 +76,7 @@ def test_records(settings: Settings) -> None:
         assert (first.env, first.source, first.stdout) == ({"A": "1"}, "a.py:3", f"{settings.log_dir}/web.out")
         assert first.controllers in (("blkio",), ("io",))
         assert read_record(settings, "web") == first
+        assert (place.directory / "record.json").stat().st_mode & 0o777 == 0o600
         second = register(other, ContainerSpec("api", ("x",)), 101.0)
         assert second.network == SECOND
         assert [record.name for record in records(settings)] == ["api", "web"]

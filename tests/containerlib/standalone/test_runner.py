@@ -179,6 +179,7 @@ def test_who_does_not_stop_is_killed_after_its_grace_and_at_once_when_asked_twic
         ("    c.command('true')\n    c.user('www-data')\n", 1, "user: 'www-data' is none of root, app, nobody"),
         ("    c.command('true')\n    c.cgroup.v1['cpu.x'] = 1\n    c.cgroup.v2['cpu.x'] = 1\n", 1, "a setting of its cgroup"),
         ("    c.command('true')\n    c.bootstrap.image('php')\n", 1, "not possible yet: bootstrap.image"),
+        ("    c.command('true')\n    c.network.address = '100.1.1.1'\n", 4, "is the first, second or last of 16"),
         ("    c.command('true')\n    c.tmpfs('/usr/x')\n", 1, "Read-only file system"),
     ],
 )  # fmt: skip
