@@ -1,8 +1,8 @@
 """The kernel's word on a group's memory, as something to wait for: pressure, and processes that it killed.
 
-v1: eventfds registered with cgroup.event_control. v2: pressure by a PSI trigger, kills by memory.events, both by polling for
-POLLPRI; where PSI is off, memory.events stands in (its limit was hit). Such a file is always readable, so that it is not polled
-by the event loop itself but by an epoll of its own, which the loop polls.
+v1: eventfds registered with cgroup.event_control. v2: low pressure (the kernel has to reclaim, because the limit was hit) and kills by
+memory.events, more of it by a PSI trigger, both by polling for POLLPRI; where PSI is off, memory.events stands in. Such a file is
+always readable, so that it is not polled by the event loop itself but by an epoll of its own, which the loop polls.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pathlib import Path
 from containerlib.cgroups.tree import Group
 
 # Stalled for so many microseconds of a second: some tasks, or (critical) all that could run.
-PSI = {"low": "some 100000 1000000", "medium": "some 300000 1000000", "critical": "full 300000 1000000"}
+PSI = {"medium": "some 100000 1000000", "critical": "full 300000 1000000"}
 LOOK_AGAIN_S = (0.005, 0.05, 0.5)
 
 
@@ -42,12 +42,23 @@ def watch_pressure(group: Group, level: str, callback: Callable[[], None]) -> Wa
     if group.tree.version == 1:
         return _eventfd(group, "memory.pressure_level", level, callback)
     directory = _directory(group)
+    if level in PSI and (fd := _psi(directory, PSI[level])) is not None:
+        return _priority(fd, callback)
+    return _changes(directory / "memory.events", lambda: _field(directory, "max"), callback)
+
+
+def _psi(directory: Path, trigger: str) -> int | None:
+    """None: not compiled in, or off."""
     try:
         fd = os.open(directory / "memory.pressure", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.write(fd, PSI[level].encode())
-    except OSError:  # not compiled in, or off
-        return _changes(directory / "memory.events", lambda: _field(directory, "max"), callback)
-    return _priority(fd, callback)
+    except OSError:
+        return None
+    try:
+        os.write(fd, trigger.encode())
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
 
 
 def watch_oom(group: Group, callback: Callable[[], None]) -> Watch:

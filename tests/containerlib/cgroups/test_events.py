@@ -63,6 +63,11 @@ async def test_of_pressure_it_is_told(group: Group) -> None:
         watch.close()
 
 
+@pytest.mark.parametrize("level", ["low", "medium", "critical"])
+async def test_every_level_can_be_watched_here(group: Group, level: str) -> None:
+    watch_pressure(group, level, lambda: None).close()
+
+
 async def test_the_end_of_a_group_is_no_kill(group: Group) -> None:
     told: list[int] = []
     watch = watch_oom(group, lambda: told.append(1))
