@@ -1,8 +1,8 @@
 """The kernel's word on a group's memory, as something to wait for: pressure, and processes that it killed.
 
-v1: eventfds registered with cgroup.event_control. v2: low pressure (the kernel has to reclaim, because the limit was hit) and kills by
-memory.events, more of it by a PSI trigger, both by polling for POLLPRI; where PSI is off, memory.events stands in. Such a file is
-always readable, so that it is not polled by the event loop itself but by an epoll of its own, which the loop polls.
+v1: eventfds registered with cgroup.event_control. v2: low pressure (the limit was hit, so that the kernel has to reclaim) and kills
+by memory.events, more pressure by a PSI trigger, both by polling for POLLPRI; where PSI is off, memory.events stands in. Such a
+file is always readable, so that it is not polled by the event loop itself but by an epoll of its own, which the loop polls.
 """
 
 import asyncio

@@ -21,7 +21,7 @@ HTTPD = '    c.command("busybox", "httpd", "-f", "-p", "80", "-h", "/srv")\n    
 SLEEP = '    c.command("sleep", "100")\n    c.stop(grace="2s")\n'
 
 
-def until(condition: Callable[[], object], *, within_s: float = 15.0, why: str = "") -> None:
+def until(condition: Callable[[], object], *, within_s: float = 60.0, why: str = "") -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, why or "it did not come to pass"

@@ -1,5 +1,6 @@
 """Where each container's things are, and who holds them."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -59,12 +60,24 @@ def test_one_runner_holds_a_name(settings: Settings) -> None:
     assert not (settings.run_dir / "web").exists()
 
 
-def test_a_lock_that_was_removed_by_its_holder_is_not_taken_for_the_new_one(settings: Settings) -> None:
-    with hold(settings, "web") as first:
-        first.remove()
-        with hold(settings, "web") as second:
-            assert not os.path.samestat(os.fstat(first.lock), os.fstat(second.lock))
-            second.remove()
+def test_a_lock_that_its_holder_removed_before_we_had_it_is_not_the_lock(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = settings.run_dir / "web/lock", fcntl.flock
+    removed = []
+
+    def late(fd: int, operation: int) -> None:
+        if not removed:
+            removed.append(path)
+            path.unlink()
+        lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with hold(settings, "web") as place:
+        assert removed
+        assert os.path.samestat(os.fstat(place.lock), path.stat())
+        assert is_held(settings, "web")
+        place.remove()
 
 
 def test_records(settings: Settings) -> None:
