@@ -255,7 +255,8 @@ class Agent:
 
     def _start(self, app: App, id: str, cause: Cause, detail: str) -> Life:
         row = self.rows.of(app.name).get(id)
-        life = self.lives.start(app, id, (row.generation if row else 0) + 1, cause, detail)
+        generation = self.lives.next_generation(app.name, id, row.generation if row else 0)
+        life = self.lives.start(app, id, generation, cause, detail)
         self.tell(life, "started", f"{cause}: {detail}" if detail else str(cause))
         self._something_lives.set()
         return life

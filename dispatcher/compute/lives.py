@@ -61,6 +61,9 @@ class Lives:
         self._tasks = tasks
         self._listener = listener
         self._lives: dict[str, dict[str, Life]] = {}
+        self._journalled: dict[
+            tuple[str, str], int
+        ] = {}  # the last generation of each container that a former agent started
 
     def __iter__(self) -> Iterator[Life]:
         return iter([life for lives in self._lives.values() for life in lives.values()])
@@ -91,6 +94,10 @@ class Lives:
         await self._pool.shrink(now)
 
     # ---- starting
+
+    def next_generation(self, app: str, id: str, told: int) -> int:
+        """`told`: the last one by the container's row, which an agent that was killed at the wrong moment had not written yet."""
+        return max(told, self._journalled.get((app, id), 0)) + 1
 
     def start(self, app: App, id: str, generation: int, cause: Cause, detail: str = "") -> Life:
         now = time.time()
@@ -290,6 +297,7 @@ class Lives:
     async def adopt(self, record: Record) -> bool:
         """A life of the agent before this one. False: it ended meanwhile."""
         spec = record.app.spec
+        self._journalled[record.app.name, record.container] = record.generation
         handle = await self._runtime.adopt(
             record.slot, record.pid, record.start_time, init=spec.init, policy=_network_policy(spec)
         )

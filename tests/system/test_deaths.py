@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from dispatcher.cmdb import codec, keys
+from dispatcher.cmdb.store import Put
 from dispatcher.domain import ContainerRow, Policy, Status
 from tests.plugins.compute import Host, Proxy, fetch, python, until
 
@@ -45,6 +47,21 @@ async def test_an_adopted_container_still_goes_to_sleep(host: Host) -> None:
     proxy = await restart_agent(host)
     assert proxy.live
     await proxy.until_status("blog", "1", None)
+    assert (await host.wake("blog")).generation == 2
+
+
+async def test_a_generation_that_only_the_journal_knows_is_not_given_again(host: Host) -> None:
+    """Two lives of one name would write one log."""
+    await host.app("blog", *python("print('one of two'); serve()"))
+    await host.wake("blog")
+    (init, *_) = await host.processes("blog")
+    await host.detach()
+    host.kill_agent()
+    os.kill(init, signal.SIGKILL)
+    await host.store.commit(
+        [], [Put(keys.container_key("blog", "1"), codec.encode(ContainerRow("here")))]
+    )  # not told yet
+    await host.start_agent()
     assert (await host.wake("blog")).generation == 2
 
 
