@@ -12,7 +12,12 @@ from containerlib.cgroups import Group
 from containerlib.cgroups.events import watch_oom, watch_pressure
 
 pytestmark = pytest.mark.system
-EATS = "import sys; sys.stdin.readline(); x = bytearray(64 << 20)"
+EATS = """
+import sys
+for path in sys.argv[1:]:
+    open(path, "w").write("0")
+x = bytearray(64 << 20)
+"""
 
 
 @pytest.fixture
@@ -26,11 +31,8 @@ def group() -> Iterator[Group]:
 
 
 def _eat(group: Group) -> int:
-    command = ["/usr/bin/python3", "-SIc", EATS]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        group.enter(process.pid)
-        process.communicate(b"go\n")
-    return process.returncode
+    command = ["/usr/bin/python3", "-SIc", EATS, *group.entrances()]
+    return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode
 
 
 async def eat(group: Group) -> int:

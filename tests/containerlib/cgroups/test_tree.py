@@ -332,9 +332,9 @@ def test_v1_reclaims_by_a_limit_that_is_gone_again(top: Path, v1: Tree, monkeypa
     (memory / "memory.usage_in_bytes").write_text("1000\n")
     (memory / "memory.limit_in_bytes").write_text("5000\n")
     written: list[str] = []
-    plain = Group._write
+    plain = Group.write
     monkeypatch.setattr(
-        Group, "_write", lambda self, contents: (written.extend(each.value for each in contents), plain(self, contents))
+        Group, "write", lambda self, contents: (written.extend(each.value for each in contents), plain(self, contents))
     )
     group.reclaim(600)
     group.reclaim(6000)
@@ -349,14 +349,14 @@ def test_v1_limit_comes_back_when_the_kernel_had_no_more_to_take(
     memory = top / "memory/jail/ours/1"
     (memory / "memory.usage_in_bytes").write_text("1000\n")
     (memory / "memory.limit_in_bytes").write_text("5000\n")
-    plain = Group._write
+    plain = Group.write
 
     def refuse(self: Group, contents: tuple[FileContent, ...]) -> None:
         if contents[0].value == "400":
             raise OSError(number, "refused")
         plain(self, contents)
 
-    monkeypatch.setattr(Group, "_write", refuse)
+    monkeypatch.setattr(Group, "write", refuse)
     number = errno.EBUSY
     assert group.reclaim(600) == 0
     number = errno.EIO
