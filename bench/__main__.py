@@ -13,6 +13,7 @@ BENCHMARKS = {
     "churn": "cycles of start, ready, stop per second, sustained for a minute, and what they leave behind (root)",
     "cmcache": "load time, memory and update latency of the CMCache against a real etcd",
     "density": "memory of the platform for each of 500 containers at once, and how fast the last of them starts (root)",
+    "steps": "microseconds of each step of a wake, in the blank and as the agent sees it (root)",
     "coldstart": "milliseconds to the first byte of a sleeping site, by phase, beside posix_spawn, bubblewrap and runc (root)",
 }
 

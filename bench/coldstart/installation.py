@@ -41,12 +41,16 @@ QUIET_S_MAX = 10.0
 
 
 class Installation:
-    """`settings` of the running pieces; `site` is the directory that all `apps` serve. `proxy`: with a userproxy."""
+    """`settings` of the running pieces; `site` is the directory that all `apps` serve. `proxy`: with a userproxy. `launcher`: a
+    command to which socket and stage are added, in place of the usual one."""
 
-    def __init__(self, directory: Path, apps: Sequence[str] = (APP,), *, proxy: bool = True) -> None:
+    def __init__(
+        self, directory: Path, apps: Sequence[str] = (APP,), *, proxy: bool = True, launcher: Sequence[str] = ()
+    ) -> None:
         self.site = directory / "site"
         self.apps = apps
         self.has_proxy = proxy
+        self.launcher = launcher
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._directory = directory
         ports = [f"127.0.0.1:{free_port()}" for _ in range(4)]
@@ -80,7 +84,8 @@ class Installation:
         self._start("etcd", programs.etcd_command(settings))
         self.wait_until(lambda: is_open(host_port(settings.etcd[0])), "etcd")
         asyncio.run(self._create_apps())
-        self._start("launcher", (_script("fastcontainer"), "launcher"))
+        places = (settings.launcher_socket, f"{settings.run_dir}/stage")
+        self._start("launcher", (*self.launcher, *places) if self.launcher else (_script("fastcontainer"), "launcher"))
         self._start("agent", (_script("fastcontainer"), "agent"))
         self.wait_until(lambda: Path(settings.agent_socket).exists(), "agent")
         if self.has_proxy:
@@ -178,7 +183,9 @@ def _script(name: str) -> str:
 
 
 @contextmanager
-def installed(page: bytes, apps: Sequence[str] = (APP,), *, proxy: bool = True) -> Iterator[tuple[Installation, Path]]:
+def installed(
+    page: bytes, apps: Sequence[str] = (APP,), *, proxy: bool = True, launcher: Sequence[str] = ()
+) -> Iterator[tuple[Installation, Path]]:
     """And a directory for what the others need. Exits where this is not root."""
     if os.geteuid() != 0:
         sys.exit("this bench needs root: it makes namespaces, links and control groups")
@@ -186,7 +193,7 @@ def installed(page: bytes, apps: Sequence[str] = (APP,), *, proxy: bool = True) 
         stack.enter_context(_terminable())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastcontainer-bench-")))
         directory.chmod(0o755)  # a container's user goes through it
-        installation = Installation(directory, apps, proxy=proxy)
+        installation = Installation(directory, apps, proxy=proxy, launcher=launcher)
         stack.callback(_undisturbed, installation.stop)
         installation.start(page)
         yield installation, directory
