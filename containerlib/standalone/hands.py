@@ -5,6 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 
 from containerlib.hooks import Moment, Side, Task
@@ -16,7 +17,7 @@ OPERATIONS_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """A container to enter: its PID 1 by a descriptor, the cgroup.procs files of its groups."""
+    """A container to enter: its PID 1 by a descriptor, the entrances of its control groups (cgroups.Group)."""
 
     pidfd: int
     groups: Sequence[str]
@@ -104,13 +105,19 @@ class Hands:
     async def _send(self, request: dict[str, object], fds: list[int]) -> str:
         self._listen()
         self._next += 1
+        id = self._next
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._answers[self._next] = answer
+        self._answers[id] = answer
         try:
-            socket.send_fds(self._control, [json.dumps({"id": self._next, **request}).encode()], fds)
+            socket.send_fds(self._control, [json.dumps({"id": id, **request}).encode()], fds)
         except ConnectionError:
             return "the process that runs hooks has died"
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            with suppress(ConnectionError):
+                self._control.send(json.dumps({"kill": id}).encode())
+            raise
 
     def close(self) -> None:
         """With what still runs there."""

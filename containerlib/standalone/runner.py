@@ -119,6 +119,11 @@ class Runner:
         try:
             try:
                 await self._unless_over(self._start())
+                if self.record.status == "running":
+                    self.ready(self.record)
+                    await self._phase(
+                        Phase.READY
+                    )  # to its end, even if it is to stop by now: phases come one after the other
                 await self._live()
             except (StartFailed, TimeoutError, OSError) as error:
                 failure = str(error) or type(error).__name__
@@ -142,8 +147,7 @@ class Runner:
     def _inside(self) -> Inside | None:
         if self.container is None or self.ended.is_set():
             return None
-        groups = self.container.group.directories()
-        return Inside(self.container.pidfd, [f"{directory}/cgroup.procs" for directory in groups])
+        return Inside(self.container.pidfd, self.container.group.entrances())
 
     def _record(self, **changes: Any) -> None:
         self.record = replace(self.record, **changes)
@@ -166,8 +170,6 @@ class Runner:
         await self._phase(Phase.AFTER_START)
         await wait_until_ready(container, self.spec, events_name(self.record))
         self._record(status="running")
-        self.ready(self.record)
-        await self._phase(Phase.READY)
 
     def _log_files(self) -> tuple[output.Sink, output.Sink]:
         bytes_max = self.spec.log.bytes_max

@@ -2,9 +2,10 @@
 
 Forked from the runner before that has threads, and single-threaded itself, so that it may fork. On a SOCK_SEQPACKET socket:
     -> {"id", "task", "version", "moment", "timeout_s"}         on the host's side
-    -> the same with "groups" + descriptors: PID 1's pidfd, the cgroup.procs files      in the container's namespaces
+    -> the same with "groups" + descriptors: PID 1's pidfd, entrances of its groups     in the container's namespaces
     -> {"id", "operations": [[NAME, ARGUMENTS]...]} + the same  kernel operations in the container's namespaces
     -> {"id", "name", "version", "load": true} + descriptor: the texts of definition files, to take tasks from henceforth
+    -> {"kill": ID}                                             nobody waits for it any more
     <- {"id", "failure"}                                        empty: it went well
 """
 
@@ -83,6 +84,12 @@ class Worker:
                 self._kill(child)
             os._exit(0)
         request = json.loads(message)
+        if "kill" in request:
+            unwanted = self.children.get(request["kill"])
+            if unwanted is not None:
+                unwanted.late = True
+                self._kill(unwanted)
+            return
         try:
             if "load" in request:
                 self._load(request, fds)

@@ -77,6 +77,8 @@ class Box:
 
     def until_running(self, name: str = "web") -> Record:
         def runs() -> bool:
+            for process in self.started:
+                assert process.poll() is None, process.stdout.read() if process.stdout else ""
             record = self.record(name)
             return record is not None and record.status == "running"
 

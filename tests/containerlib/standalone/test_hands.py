@@ -96,6 +96,17 @@ async def test_what_takes_too_long_is_killed_with_what_it_started(hands: Hands, 
     await until(lambda: start_time(child) is None)
 
 
+async def test_what_nobody_waits_for_any_more_is_killed(hands: Hands, tmp_path: Path) -> None:
+    patient = Task(function=hangs, timeout_s=60)
+    hands._tasks = tuple(patient if each is HANGS else each for each in hands._tasks)
+    waiting = asyncio.get_running_loop().create_task(hands.run(patient, moment(tmp_path / "child"), None))
+    await until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())
+    waiting.cancel()
+    child = int((tmp_path / "child").read_text())
+    await until(lambda: start_time(child) is None)
+    assert await hands.run(NOTHING, MOMENT, None) == ""
+
+
 async def test_several_run_at_once(hands: Hands) -> None:
     began = time.monotonic()
     assert await asyncio.gather(*(hands.run(SLOW, MOMENT, None) for _ in range(6))) == [""] * 6
