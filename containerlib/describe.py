@@ -20,7 +20,9 @@ def plain(value: Any) -> Any:
         return [plain(each) for each in value]
     if isinstance(value, Enum):
         return value.name.removeprefix("SIG") if isinstance(value, int) else value.value
-    return getattr(value, "__name__", repr(value)) if callable(value) else value
+    if callable(value):
+        return getattr(value, "__name__", repr(value))
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def lines(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
@@ -34,7 +36,7 @@ def lines(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
 def _flat(name: str, value: Any, usual: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and isinstance(usual, dict):
         for key, each in value.items():
-            if each != usual.get(key):
+            if each != usual.get(key) and (key in usual or each not in (None, "", [], {})):
                 yield from _flat(f"{name}.{key}", each, usual.get(key))
     elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
         for each in value:

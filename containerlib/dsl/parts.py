@@ -72,10 +72,10 @@ class BootstrapPart(Part):
         """The host's own programs and libraries, read-only."""
         self._root = spec.Usr()
 
-    def image(self, reference: str) -> None:
-        """NAME, the current version of an image, or NAME@VERSION."""
+    def image(self, reference: str, bootstrap: object = None, *steps: object) -> None:
+        """NAME, the current version of an image, or NAME@VERSION; and how `create` is to build it, by a strategy and steps."""
         with told():
-            self._root = spec.Image(reference)
+            self._root = spec.Image(reference, bootstrap, steps)
 
 
 class CgroupPart(Part):

@@ -19,13 +19,33 @@ class Usr:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A built image below a writable layer that ends with the container: `NAME`, its current version, or `NAME@VERSION`."""
+    """A built image below a writable layer that ends with the container: `NAME`, its current version, or `NAME@VERSION`. How it is
+    built, where its definition says so: a strategy of containerlib/bootstrap, steps of containerlib/images."""
 
     reference: str
+    bootstrap: object = None
+    steps: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.steps and self.bootstrap is None:
+            raise SpecError(
+                "bootstrap.image", self.reference, "has steps, but nothing that they are done to: name its bootstrap"
+            )
+        for each, method in ((self.bootstrap, "build"), *((step, "apply") for step in self.steps)):
+            if each is not None and not callable(getattr(each, method, None)):
+                raise SpecError(
+                    "bootstrap.image",
+                    each,
+                    f"is no {'bootstrap' if method == 'build' else 'step'}: it has no {method}()",
+                )
+        if self.bootstrap is not None and "@" in self.reference:
+            raise SpecError("bootstrap.image", self.reference, "names a version of what is yet to be built")
         if not _IMAGE.fullmatch(text("bootstrap.image", self.reference)):
             raise SpecError("bootstrap.image", self.reference, "is not the name of an image, NAME or NAME@VERSION")
+
+    @property
+    def name(self) -> str:
+        return self.reference.partition("@")[0]
 
     def describe(self) -> str:
         return f"image {self.reference}"

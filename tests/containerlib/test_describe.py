@@ -26,7 +26,7 @@ SPEC = ContainerSpec(
 
 def test_plain_values_are_json() -> None:
     value = json.loads(json.dumps(plain(SPEC)))
-    assert value["root"] == {"reference": "php@3"}
+    assert value["root"] == {"reference": "php@3", "bootstrap": None, "steps": []}
     assert value["stop"] == {"signal": "QUIT", "grace_s": 10.0}
     assert value["cgroup"]["memory_bytes"] == 1 << 28
     assert (value["hooks"][0]["function"], value["hooks"][0]["phase"]) == ("announce", "ready")

@@ -6,12 +6,20 @@ from containerlib.checks import SpecError
 from containerlib.spec.filesystem import Hidden, Image, Mount, Tmpfs, Usr
 
 
+class Builds:
+    def build(self) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("make", "rule"),
     [
         (lambda: Image("../etc"), "is not the name of an image"),
         (lambda: Image("blog@"), "is not the name of an image"),
         (lambda: Image("a b"), "is not the name of an image"),
+        (lambda: Image("php", "debootstrap"), "'debootstrap' is no bootstrap: it has no build"),
+        (lambda: Image("php", Builds(), (Builds(),)), "is no step: it has no apply"),
+        (lambda: Image("php", None, (Builds(),)), "has steps, but nothing that they are done to"),
+        (lambda: Image("php@3", Builds()), "names a version of what is yet to be built"),
         (lambda: Mount("data", "/srv"), "mount.source: 'data' is not an absolute path"),
         (lambda: Mount("/data", "/srv/../etc"), "mount.target: '/srv/../etc' is not an absolute path"),
         (lambda: Mount("/data", "/"), "mount.target: '/' is the root itself"),

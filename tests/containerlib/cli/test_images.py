@@ -1,0 +1,82 @@
+"""container create | provision | revisions | archive"""
+
+import json
+import tarfile
+
+import pytest
+
+from tests.containerlib.conftest import Box
+
+pytestmark = pytest.mark.system
+HEAD = """
+from pathlib import Path
+from containerlib.bootstrap.directory import Directory
+from containerlib.images import Template
+"""
+
+
+def body(box: Box, *steps: str) -> str:
+    words = "".join(f", {step}" for step in steps)
+    return f'    c.command("x")\n    c.bootstrap.image("site", Directory(Path({str(box.directory / "content")!r})){words})\n'
+
+
+@pytest.fixture
+def content(box: Box) -> None:
+    (box.directory / "content/etc").mkdir(parents=True)
+    (box.directory / "content/etc/motd").write_text("hello")
+
+
+def test_from_create_to_archive(box: Box, content: None) -> None:
+    file = box.define(body(box), head=HEAD)
+    first = box.call("create", file)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "site: built " in first.stdout
+    assert box.call("create", file).stdout.endswith(" is there\n")
+    (only,) = json.loads(box.call("revisions", file, "--json").stdout)
+    assert (only["name"], only["steps"]) == ("site", [])
+
+    assert "would write nothing" not in box.call("archive", file, f"{box.directory}/x.tar", "--dry-run").stdout
+    assert not (box.directory / "x.tar").exists()
+    done = box.call("archive", file, f"{box.directory}/x.tar.gz", "-v")
+    assert "etc/motd" in done.stdout
+    with tarfile.open(box.directory / "x.tar.gz") as tar:
+        assert any(name.endswith("etc/motd") for name in tar.getnames())
+
+    (box.directory / "content/etc/motd").write_text("changed")
+    box.call("create", file)
+    table = box.call("revisions", file).stdout.splitlines()
+    assert [line.split()[0] for line in table] == ["IMAGE", "site", "site"]
+    assert table[2].split()[1] == only["version"]
+
+
+def test_what_runs_on_no_image_has_none(box: Box) -> None:
+    done = box.call("create", box.define('    c.command("x")\n'))
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "container: none of them runs on an image")
+
+
+def test_an_image_that_nobody_builds(box: Box) -> None:
+    file = box.define('    c.command("x")\n    c.bootstrap.image("site")\n')
+    done = box.call("create", file)
+    assert (done.returncode, "does not say how it is built" in done.stderr) == (2, True)
+    done = box.call("archive", file, f"{box.directory}/x.tar")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (3, "container: image site has not been built")
+
+
+def test_a_build_that_fails_is_a_sentence(box: Box) -> None:
+    done = box.call("create", box.define(body(box), head=HEAD))
+    assert done.returncode == 1
+    assert "content" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_steps_on_top_of_the_newest(box: Box, content: None) -> None:
+    step = 'Template("greeting", "hello $who", "/etc/greeting", {"who": "you"})'
+    file = box.define(body(box, step, step.replace("greeting", "parting")), head=HEAD)
+    assert box.call("create", "--no-provision", file).returncode == 0
+    done = box.call("provision", file, "--only", "parting")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "site: parting (" in done.stdout
+    newest, first = json.loads(box.call("revisions", file, "--json").stdout)
+    assert (newest["steps"], first["steps"]) == (["parting"], [])
+    assert (box.settings.state_dir / "roots/site" / newest["version"] / "root/etc/parting").read_text() == "hello you"
+    done = box.call("provision", file, "--only", "nothing")
+    assert (done.returncode, "nothing" in done.stderr) == (1, True)
