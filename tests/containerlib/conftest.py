@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from containerlib.standalone.places import Record, Settings, read_record, records
+from containerlib.standalone.places import Record, Settings, Taken, read_record, records
 from containerlib.standalone.run import clear_away
 from tests.plugins.compute import free_network
 
@@ -104,8 +104,15 @@ class Box:
         for record in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(record.runner, signal.SIGKILL)
-            until(lambda name=record.name: clear_away(self.settings, name) or True)
+            until(lambda name=record.name: self._cleared(name))
         assert self.names() == []
+
+    def _cleared(self, name: str) -> bool:
+        try:
+            clear_away(self.settings, name)
+        except Taken:  # it takes a killed runner a moment to let go
+            return False
+        return True
 
 
 @pytest.fixture(scope="session")
