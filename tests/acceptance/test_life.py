@@ -2,15 +2,14 @@
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
+from containerlib import process
 from tests.acceptance.load import Load
 from tests.fakes.clients import Connection
 from tests.plugins.installation import wait_for
@@ -115,11 +114,8 @@ async def test_lifespan_under_load(installation):
 
 def age_s(pids):
     """Of the program: PID 1 was a blank, and may have waited long before it became this container."""
-    began = []
-    for pid in sorted(pids)[1:]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            began.append(psutil.Process(pid).create_time())
-    return time.time() - min(began) if began else 0.0
+    began = [ticks for pid in sorted(pids)[1:] if (ticks := process.start_time(pid)) is not None]
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - min(began) / os.sysconf("SC_CLK_TCK") if began else 0.0
 
 
 IDLE_S = 1.5
