@@ -1,4 +1,4 @@
-"""container run | attach | kill | reload | list: containers that live, or are to."""
+"""container run | attach | audit | kill | reload | list: containers that live, or are to."""
 
 import os
 import time
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 Running = Annotated[list[str], typer.Argument(help="Names of containers.", show_default=False, metavar="NAME...")]
 COLUMNS = ("NAME", "STATUS", "PID", "ADDRESS", "AGE", "RUNNER", "DEFINITION")
+FOUND = ("SEVERITY", "WHAT", "FOUND", "REMEDY")
 
 
 def add_to(root: typer.Typer) -> None:
-    for verb in (run, attach, kill, reload):
+    for verb in (run, attach, audit, kill, reload):
         root.command()(verb)
     root.command("list")(list_)
 
@@ -81,6 +82,30 @@ def attach(
         raise typer.Exit(enter(door, list(context.obj or ())))
     except Ended as error:
         raise Failure(str(error), hint="container list", code=UNKNOWN) from error
+
+
+def audit(
+    name: Annotated[str, typer.Argument(help="Name of a container.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """What it could do: its privileges, what it shares with the host, limits that are missing."""
+    from dataclasses import asdict
+
+    from containerlib import security
+    from containerlib.enter import Door, Ended
+    from containerlib.observed import observe
+
+    _need_root("look into a container")
+    record = _record(name)
+    door = Door(name, record.pid, record.cgroups, record.id_base, record.workdir, record.env)
+    try:
+        found = security.audit(observe(door))
+    except Ended as error:
+        raise Failure(str(error), hint="container list", code=UNKNOWN) from error
+    if json:
+        print_json([asdict(each) for each in found])
+    else:
+        print_table(FOUND, ((each.severity, each.what, each.found, each.remedy) for each in found))
 
 
 def kill(

@@ -1,4 +1,4 @@
-"""fastcontainer ps | start | stop | exec"""
+"""fastcontainer ps | start | stop | exec | audit"""
 
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dispatcher.coreapi.views import Container
 
 COLUMNS = ("LIFE", "STATUS", "COMPUTE", "ADDRESS", "AGE", "EXPIRES IN", "CPU", "MEMORY", "REASON")
+FOUND = ("SEVERITY", "WHAT", "FOUND", "REMEDY")
 
 App = Annotated[str, typer.Argument(help="Name of the app.", show_default=False)]
 One = Annotated[
@@ -27,6 +28,7 @@ def add_to(root: typer.Typer) -> None:
     root.command()(start)
     root.command()(stop)
     root.command("exec")(exec_)
+    root.command()(audit)
 
 
 def ps(
@@ -115,3 +117,19 @@ def exec_(
 
     with visit(settings().agent_socket, Enter(id=1, app=app, container=container)) as door:
         raise typer.Exit(enter(door, command or []))
+
+
+def audit(app: App, container: One = "", json: Json = False) -> None:
+    """What a live container could do: its privileges, what it shares with the host, limits that are missing."""
+    from dataclasses import asdict
+
+    from dispatcher.compute.audit import audit as look
+    from dispatcher.compute.link import visit
+    from dispatcher.compute.protocol import Enter
+
+    with visit(settings().agent_socket, Enter(id=1, app=app, container=container)) as door:
+        found = look(door)
+    if json:
+        print_json([asdict(each) for each in found])
+    else:
+        print_table(FOUND, ((each.severity, each.what, each.found, each.remedy) for each in found))

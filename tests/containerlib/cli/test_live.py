@@ -1,4 +1,4 @@
-"""container run | attach | kill | reload | list"""
+"""container run | attach | audit | kill | reload | list"""
 
 import json
 import os
@@ -35,6 +35,16 @@ def test_from_run_to_kill(box: Box) -> None:
     assert box.call("kill", "web").stdout == "stopped: web\n"
     assert len(box.call("list").stdout.splitlines()) == 1
     assert box.names() == []
+
+
+def test_what_it_could_do(box: Box) -> None:
+    box.call("run", "-d", box.define(ENDS))
+    found = json.loads(box.call("audit", "web", "--json").stdout)
+    assert {each["what"] for each in found} == {"no limit of memory", "no limit of cpu", "listens"}
+    assert box.call("audit", "web").stdout.splitlines()[0].split() == ["SEVERITY", "WHAT", "FOUND", "REMEDY"]
+    assert box.call("kill", "web").returncode == 0
+    gone = box.call("audit", "web")
+    assert (gone.returncode, gone.stderr.splitlines()[0]) == (3, "container: no container 'web' runs here")
 
 
 def test_a_command_instead_of_the_definitions(box: Box) -> None:

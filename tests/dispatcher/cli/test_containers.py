@@ -35,7 +35,7 @@ def test_a_sleeping_container_has_no_age() -> None:
 
 
 def test_without_an_agent(cli: Cli) -> None:
-    for words in (("start", "blog"), ("stop", "blog"), ("exec", "blog", "--", "ls", "-l")):
+    for words in (("start", "blog"), ("stop", "blog"), ("exec", "blog", "--", "ls", "-l"), ("audit", "blog")):
         said = cli(*words)
         assert (said.code, said.out) == (6, "")
         assert "agent.sock" in said.err and "fastcontainer agent" in said.err
