@@ -20,7 +20,7 @@ from typing import NamedTuple, NoReturn
 from containerlib import kernel, seccomp
 from containerlib.idmap import APP_USER
 from containerlib.operations import BecomeUser, EmptyBoundingSet, ForbidCoreDumps, ForbidNewPrivileges, LoadFilter
-from containerlib.plan import DEFAULT_PATH
+from containerlib.plan import DEFAULT_PATH, RLIMITS
 from containerlib.terminal import raw, relay
 
 NAMESPACES = (
@@ -169,7 +169,8 @@ def _program(door: Door, user: int, groups: list[int], ends: Ends, command: Sequ
             os.write(group, b"0")
         _take(ends)
         filter = LoadFilter(seccomp.compile_filter())
-        for operation in (ForbidCoreDumps(), EmptyBoundingSet(), BecomeUser(user), ForbidNewPrivileges(), filter):
+        privileges = EmptyBoundingSet(), BecomeUser(user), ForbidNewPrivileges(), filter
+        for operation in (ForbidCoreDumps(), *RLIMITS, *privileges):
             operation.execute()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
         _execute(door, command)

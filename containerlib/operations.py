@@ -249,6 +249,20 @@ class ForbidCoreDumps(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class LimitResource(Operation):
+    """RLIMIT_*: never above what this process was given, which whoever started the launcher decided."""
+
+    number: int
+    soft: int
+    hard: int
+
+    def execute(self) -> None:
+        given = resource.getrlimit(self.number)[1]
+        hard = self.hard if given == resource.RLIM_INFINITY else min(self.hard, given)
+        resource.setrlimit(self.number, (min(self.soft, hard), hard))
+
+
+@dataclass(frozen=True, slots=True)
 class LeaveSessionKeyring(Operation):
     """Keys of whoever started the launcher are no business of its containers."""
 

@@ -4,6 +4,8 @@ A container is made in two steps. `blank_plan` is everything that does not depen
 waits; `identity_plan` is the rest, and the shorter it is the faster a site wakes.
 """
 
+import resource
+
 from containerlib.identity import Identity
 from containerlib.idmap import APP_USER, outside
 from containerlib.operations import (
@@ -19,6 +21,7 @@ from containerlib.operations import (
     ForbidNewPrivileges,
     GiveAway,
     LeaveSessionKeyring,
+    LimitResource,
     MakeDevice,
     MakeDirectory,
     MakeSymlink,
@@ -35,6 +38,14 @@ from containerlib.operations import (
 )
 from containerlib.userns import EnterUserNamespace, UserNamespace
 
+# Of each process; what a whole container may have is its control group's. A program raises its own number of files where it needs
+# more than what select() can take; memory that is locked counts as the container's, and has the kernel's own default here.
+RLIMITS = (
+    LimitResource(resource.RLIMIT_NOFILE, 1024, 65_536),
+    LimitResource(resource.RLIMIT_MEMLOCK, 8 << 20, 8 << 20),
+    LimitResource(resource.RLIMIT_RTPRIO, 0, 0),
+    LimitResource(resource.RLIMIT_NICE, 0, 0),
+)
 ROOT_BYTES = 256 << 20  # of /tmp, /run and /var together; what is used counts as the app's memory
 ROOT_INODES = 100_000
 INIT = "/usr/bin/catatonit"
@@ -101,6 +112,7 @@ def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LIN
         EnterRoot(stage),
         # These bind whatever will be executed; what this process itself may do, it still may.
         ForbidCoreDumps(),
+        *RLIMITS,
         EmptyBoundingSet(),
         ForbidNewPrivileges(),
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -17,6 +18,7 @@ from containerlib.operations import (
     ForbidCoreDumps,
     ForbidNewPrivileges,
     GiveAway,
+    LimitResource,
     MakeDevice,
     MakeDirectory,
     MakeSymlink,
@@ -80,6 +82,24 @@ def test_a_user_without_any_capability_for_good() -> None:
     assert status["Groups"].strip() == ""
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
     assert status["NoNewPrivs"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "got"),
+    [((50, 60), (10, 20), (10, 20)), ((50, 60), (10, 100), (10, 60)), ((50, 60), (80, 100), (60, 60))],
+)
+def test_a_limit_is_never_above_what_was_given(
+    given: tuple[int, int], wanted: tuple[int, int], got: tuple[int, int]
+) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, given)
+            LimitResource(resource.RLIMIT_NOFILE, *wanted).execute()
+            os._exit(resource.getrlimit(resource.RLIMIT_NOFILE) != got)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_what_cannot_be_done_names_the_path(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from containerlib.operations import (
     ForbidCoreDumps,
     ForbidNewPrivileges,
     GiveAway,
+    LimitResource,
     MakeDirectory,
     MakeSymlink,
     Mask,
@@ -64,7 +65,7 @@ def test_nothing_is_mounted_before_the_tree_is_detached_and_nothing_after_the_ro
     assert position(operations, DetachMountTree) == 0
     assert operations[position(operations, EnterRoot)] == EnterRoot(STAGE)
     after = {type(each) for each in operations[position(operations, EnterRoot) + 1 :]}
-    assert after == {ForbidCoreDumps, EmptyBoundingSet, ForbidNewPrivileges}
+    assert after == {ForbidCoreDumps, LimitResource, EmptyBoundingSet, ForbidNewPrivileges}
 
 
 def test_what_lies_in_the_root_is_made_after_the_root() -> None:

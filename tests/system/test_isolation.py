@@ -1,6 +1,7 @@
 """What a program in a container is, and what it can see."""
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,32 @@ def own_namespaces() -> dict[str, str]:
 
 def own_mounts() -> str:
     return Path("/proc/self/mountinfo").read_text()
+
+
+async def test_a_program_runs_out_of_descriptors_where_its_own_limit_is(host: Host) -> None:
+    program = """
+import errno, resource
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+try:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard + 1))
+    print("raised", flush=True)
+except ValueError:
+    print("limits", soft, hard, *resource.getrlimit(resource.RLIMIT_MEMLOCK))
+held = []
+try:
+    while len(held) <= hard: held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError as error:
+    print(errno.errorcode[error.errno], len(held) > hard - 10, flush=True)
+held.clear()
+"""
+    given, locked = (resource.getrlimit(each)[1] for each in (resource.RLIMIT_NOFILE, resource.RLIMIT_MEMLOCK))
+    memory = 8 << 20 if locked == resource.RLIM_INFINITY else min(locked, 8 << 20)
+    await host.app("blog", *python(program))
+    await host.known("blog")
+    await host.refused("blog")  # it ends by itself
+    await host.until_line("blog", f"out limits 1024 {given if 0 <= given < 65_536 else 65_536} {memory} {memory}")
+    await host.until_line("blog", "out EMFILE True")
 
 
 async def test_a_program_without_init_is_pid_1(host: Host) -> None:

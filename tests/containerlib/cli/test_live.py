@@ -26,8 +26,8 @@ def test_from_run_to_kill(box: Box) -> None:
     (listed,) = json.loads(box.call("list", "--json").stdout)
     assert (listed["name"], listed["status"], listed["source"]) == ("web", "running", f"{file}:3")
 
-    inside = box.call("attach", "web", "--", "sh", "-c", "id -u; pwd; echo $A; hostname; exit 5")
-    assert (inside.returncode, inside.stdout.split()) == (5, ["1000", "/srv", "b", "web"])
+    inside = box.call("attach", "web", "--", "sh", "-c", "id -u; pwd; echo $A; hostname; ulimit -n; exit 5")
+    assert (inside.returncode, inside.stdout.split()) == (5, ["1000", "/srv", "b", "web", "1024"])
 
     box.define(ENDS.replace("= 50", "= 60"))
     assert box.call("reload", "web").stdout == "web: applied: cgroup\n"
