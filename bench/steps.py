@@ -21,21 +21,25 @@ ROUNDS, ROUNDS_QUICK = 100, 20
 
 def run(quick: bool) -> Report:
     phases: dict[str, list[float]] = defaultdict(list)
+    logs: dict[str, str] = {}  # kept here, for the agent keeps only those of the last lives
     with installed(PAGE, launcher=(sys.executable, "-SI", stepping.__file__)) as (installation, _):
         with closing(Asker(installation.settings.agent_socket)) as agent:
             ours = Ours(agent, installation.proxy_address, PAGE)
             for _ in range(ROUNDS_QUICK if quick else ROUNDS):
                 installation.settle()
+                logs |= _logs(Path(installation.settings.log_dir, "lives", APP))
                 for phase, ms in ours.launch().items():
                     phases[phase].append(ms * 1000)
-        lines = _lines(Path(installation.settings.log_dir, "lives", APP))
+            installation.settle()
+        logs |= _logs(Path(installation.settings.log_dir, "lives", APP))
+    lines = [line for text in logs.values() for line in text.splitlines()]
     results = [measured(f"blank: {step}", "us", each) for step, each in parse(lines).items()]
     results += [measured(f"agent: {phase}", "us", each) for phase, each in phases.items() if phase != FIRST_BYTE]
     return Report("steps", machine(), [*results, measured(FIRST_BYTE, "us", phases[FIRST_BYTE])])
 
 
-def _lines(directory: Path) -> list[str]:
-    return [line for file in directory.glob("*.log") for line in file.read_text().splitlines()]
+def _logs(directory: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in directory.glob("*.log")}
 
 
 def parse(lines: Iterable[str]) -> dict[str, list[float]]:
