@@ -47,15 +47,13 @@ from containerlib.operations import (
     SetHostname,
     WriteFile,
 )
+from containerlib.plan import DEVICES, MASKED, READONLY
 
 _OWN = "/run/.provision"
 SCRIPT = f"{_OWN}/script"
 SCRATCH_BYTES = 1 << 30  # of /tmp, /run and /dev/shm each: memory, so not without a limit
 SCRATCH_INODES = 100_000
 
-_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
-_MASKED = ("kcore", "keys", "timer_list", "sched_debug", "sysrq-trigger", "latency_stats", "kallsyms", "acpi", "scsi")
-_READONLY = ("sys", "bus", "fs", "irq")
 
 # What dpkg and maintainer scripts need: files of any owner, other users, chroot (dpkg itself), file capabilities, and PAM, whose
 # su fails where it cannot write to the audit log. Not among them: mounts, devices, modules, ptrace, the network's settings, and
@@ -184,7 +182,7 @@ def container_plan(container: Container) -> tuple[Operation, ...]:
         MountTmpfs("/run", SCRATCH_BYTES, SCRATCH_INODES),
         MakeDirectory("/run/lock", 0o1777),
         MountTmpfs("/dev", 1 << 20, 1000),
-        *(MakeDevice(f"/dev/{name}", major, minor) for name, major, minor in _DEVICES),
+        *(MakeDevice(f"/dev/{name}", major, minor) for name, major, minor in DEVICES),
         MakeSymlink("/dev/fd", "/proc/self/fd"),
         *(MakeSymlink(f"/dev/{name}", f"/proc/self/fd/{fd}") for fd, name in enumerate(("stdin", "stdout", "stderr"))),
         MakeDirectory("/dev/pts"),
@@ -194,8 +192,8 @@ def container_plan(container: Container) -> tuple[Operation, ...]:
         MountTmpfs("/dev/shm", SCRATCH_BYTES, SCRATCH_INODES),
         ChangeMode("/dev/shm", 0o1777),
         MountProc("/proc"),
-        *(Mask(f"/proc/{name}", "/dev/null") for name in _MASKED),
-        *(BindReadonly(f"/proc/{name}", f"/proc/{name}") for name in _READONLY),
+        *(Mask(f"/proc/{name}", "/dev/null") for name in MASKED),
+        *(BindReadonly(f"/proc/{name}", f"/proc/{name}") for name in READONLY),
         MountSysfs("/sys"),
         MakeDirectory(_OWN, 0o700),
         WriteFile(SCRIPT, container.script),

@@ -54,7 +54,7 @@ PAUSE = (INIT, "-P")  # no program of its own: it reaps what is orphaned, for as
 GENERATED = "/.fastcontainer"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 _USR_LINKS = ("bin", "sbin", "lib", "lib64")
 # World-writable with the sticky bit: their owner is not known yet, and what root made in them stays root's.
 _SCRATCH = (
@@ -71,8 +71,8 @@ _SCRATCH = (
     "srv",
     "home",
 )
-_MASKED = ("kcore", "keys", "timer_list", "sched_debug", "sysrq-trigger", "latency_stats", "kallsyms", "acpi", "scsi")
-_READONLY = ("sys", "bus", "fs", "irq")
+MASKED = ("kcore", "keys", "timer_list", "sched_debug", "sysrq-trigger", "latency_stats", "kallsyms", "acpi", "scsi")
+READONLY = ("sys", "bus", "fs", "irq")
 
 
 def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LINKS) -> tuple[Operation, ...]:
@@ -99,15 +99,15 @@ def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LIN
         MakeSymlink(at("var/run"), "../run"),
         BindReadonly("/usr", at("usr")),
         BindReadonly(etc_image, at("etc")),
-        *(MakeDevice(at(f"dev/{name}"), major, minor) for name, major, minor in _DEVICES),
+        *(MakeDevice(at(f"dev/{name}"), major, minor) for name, major, minor in DEVICES),
         MakeSymlink(at("dev/fd"), "/proc/self/fd"),
         *(
             MakeSymlink(at(f"dev/{name}"), f"/proc/self/fd/{fd}")
             for fd, name in enumerate(("stdin", "stdout", "stderr"))
         ),
         MountProc(at("proc")),
-        *(Mask(at(f"proc/{name}"), at("dev/null")) for name in _MASKED),
-        *(BindReadonly(at(f"proc/{name}"), at(f"proc/{name}")) for name in _READONLY),
+        *(Mask(at(f"proc/{name}"), at("dev/null")) for name in MASKED),
+        *(BindReadonly(at(f"proc/{name}"), at(f"proc/{name}")) for name in READONLY),
         MountSysfs(at("sys")),
         EnterRoot(stage),
         # These bind whatever will be executed; what this process itself may do, it still may.
