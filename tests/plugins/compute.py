@@ -60,6 +60,7 @@ if TYPE_CHECKING:  # pytest itself wants to be the first to import it
     from tests.plugins.etcd import EtcdServer
 
 DEFAULT = Policy()
+LAUNCHER = (launcher.__file__,)
 _processes = multiprocessing.get_context("forkserver")
 HTTPD = ("busybox", "httpd", "-f", "-p", "80", "-h", "/srv")
 PYTHON = ("/usr/bin/python3", "-SIuc")
@@ -229,9 +230,11 @@ def _log_to(log: Path) -> None:
 class Host:
     """One Compute: a launcher, an agent, and what a test asks of them."""
 
-    def __init__(self, directory: Path, images: Path, endpoint: str) -> None:
+    def __init__(self, directory: Path, images: Path, endpoint: str, launch: tuple[str, ...]) -> None:
+        """`launch`: the launcher's program, and words for it beyond the usual two."""
         directory.chmod(0o755)
         self.directory = directory
+        self._launch = launch
         self.content = directory / "content"
         self.content.mkdir()
         self.log = directory / "agent.log"
@@ -266,9 +269,10 @@ class Host:
         command = [
             sys.executable,
             "-SI",
-            launcher.__file__,
+            self._launch[0],
             self.settings.launcher_socket,
             f"{self.settings.run_dir}/stage",
+            *self._launch[1:],
         ]
         with (self.directory / "launcher.log").open("ab") as log:
             self.launcher = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -504,6 +508,12 @@ async def host(_agents: Path, etcd: "EtcdServer") -> AsyncIterator[Host]:
 
 
 @pytest.fixture
+def new_host(_agents: Path, etcd: "EtcdServer") -> Callable[..., contextlib.AbstractAsyncContextManager[Host]]:
+    """Several in one test, and with another launcher: `async with new_host(PROGRAM, WORD ...) as host`."""
+    return lambda *launch: _host(_agents, etcd.endpoint, launch)
+
+
+@pytest.fixture
 async def own_etcd_host(
     _agents: Path, new_etcd: "Callable[[], EtcdServer]"
 ) -> "AsyncIterator[tuple[Host, EtcdServer]]":
@@ -514,13 +524,15 @@ async def own_etcd_host(
 
 
 @contextlib.asynccontextmanager
-async def _host(images: Path, endpoint: str) -> AsyncIterator[Host]:
+async def _host(images: Path, endpoint: str, launch: tuple[str, ...] = LAUNCHER) -> AsyncIterator[Host]:
     # A Unix socket's path is at most 107 bytes long, so not in tmp_path.
-    host = Host(Path(tempfile.mkdtemp(prefix="fc-")), images, endpoint)
+    host = Host(Path(tempfile.mkdtemp(prefix="fc-")), images, endpoint, launch)
     try:
         await host.start()
-        yield host
-        await host.close()
+        try:
+            yield host
+        finally:
+            await host.close()
     finally:
         if "-v" in sys.argv:
             print(host.log.read_text() if host.log.exists() else "(no log)")
