@@ -307,6 +307,12 @@ def abstract():
         return "connected"
 
 
+def agent_socket():
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(TARGETS["agent_socket"])
+        return "connected"
+
+
 def loopback():
     return dial("127.0.0.1", TARGETS["loopback"])
 
@@ -320,8 +326,53 @@ def dial(address, port):
     return "connected"
 
 
+# ---- using up: more than a container is to get, and no more than a test may
+
+
+def fork_bomb():
+    children = []
+    try:
+        while len(children) < TARGETS["processes"]:
+            if (child := os.fork()) == 0:
+                signal.pause()
+            children.append(child)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    return f"{len(children)} processes"
+
+
+def memory_bomb():
+    held = []
+    for _ in range(TARGETS["megabytes"]):
+        held.append(b"x" * (1 << 20))
+    return f"{len(held)} MB"
+
+
+def disk_filler():
+    written = 0
+    with open("/tmp/full", "wb", buffering=0) as file:
+        while written < TARGETS["megabytes"] << 20:
+            written += file.write(bytes(1 << 20))
+    return f"{written >> 20} MB"
+
+
+def inode_filler():
+    for number in range(TARGETS["files"]):
+        os.close(os.open(f"/tmp/{number}", os.O_CREAT | os.O_WRONLY))
+    return f"{number + 1} files"
+
+
+def descriptors():
+    opened = []
+    while len(opened) < TARGETS["descriptors"]:
+        opened.append(os.dup(0))
+    return f"{len(opened)} descriptors"
+
+
 def attempt(name):
-    signal.alarm(10)
+    signal.alarm(20)
     try:
         outcome = f"escaped: {globals()[name]()}"
     except OSError as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dispatcher.compute.protocol import Live
 from tests.escapes import launcher
 from tests.escapes.cases import CASES
 from tests.plugins.compute import Host, python, until
@@ -63,17 +64,17 @@ def outcome(host_without: HostWithout, etcd: EtcdServer, _outcomes: dict[Removed
     return find
 
 
-async def start_neighbour(host: Host) -> None:
+async def start_neighbour(host: Host) -> Live:
     await host.app("neighbour", *python("serve()"), NEIGHBOUR, env={VARIABLE: "the neighbour's"})
-    await host.wake("neighbour")
+    return await host.wake("neighbour")
 
 
-async def outcomes(host: Host, names: list[str], targets: dict[str, Any]) -> dict[str, str]:
-    await host.app("attacker", *attack(*names), env={"TARGETS": json.dumps(targets)})
+async def outcomes(host: Host, names: list[str], targets: dict[str, Any], **spec: Any) -> dict[str, str]:
+    await host.app("attacker", *attack(*names), env={"TARGETS": json.dumps(targets)}, **spec)
     await host.known("attacker")
     waking = asyncio.get_running_loop().create_task(host.ensure("attacker"))  # it never listens: in vain
     try:
-        await until(lambda: "out end" in host.lines("attacker"), within_s=30, why="it did not end")
+        await until(lambda: "out end" in host.lines("attacker"), within_s=60, why="it did not end")
     finally:
         await waking
     lines = [line.removeprefix("out ") for line in host.lines("attacker") if line.startswith("out ")]

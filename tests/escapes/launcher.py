@@ -26,6 +26,7 @@ from containerlib.operations import (
     EnterRoot,
     ForbidNewPrivileges,
     LeaveSessionKeyring,
+    LimitResource,
     LoadFilter,
     Mask,
     MountSysfs,
@@ -203,6 +204,7 @@ WITHOUT: dict[str, Callable[[], None]] = {
     ),
     "session keyring": lambda: change_plans(drop(LeaveSessionKeyring)),
     "sizes": without_sizes,
+    "file limit": lambda: change_plans(drop(LimitResource)),
 }
 
 
