@@ -1,5 +1,5 @@
-"""What a container may talk to, and where its links lead: held from outside of it, by the host's rules, the agent, and the walk to a
-mount's source."""
+"""What a container may talk to, and where its links lead: held from outside of it, by the host's rules, the agent, and the walk to
+a mount's source."""
 
 import asyncio
 import json
