@@ -49,7 +49,7 @@ async def test_bomb(
         while not bombing.done():
             meanwhile.append(await latency_s(address))
         assert (await bombing)[bomb] == how
-        assert len(meanwhile) >= 20
+        assert len(meanwhile) >= 5
         assert statistics.median(meanwhile) <= 2 * statistics.median(before) + 0.02
 
 
