@@ -17,6 +17,7 @@ from pathlib import Path
 from containerlib import kernel
 
 UPPER, WORK = "upper", "work"
+LAYERS = ("lower", "layer")  # what may be attached in a stage
 _SAFE = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
 
 
@@ -91,8 +92,8 @@ def _by_path(lower: int, upper: int, stage: Path) -> int:
     fs = kernel.fsopen("overlay")
     with ExitStack() as stack:
         stack.callback(os.close, fs)
-        below = stack.enter_context(_attached(lower, stage / "lower"))
-        above = stack.enter_context(_attached(upper, stage / "layer"))
+        below = stack.enter_context(_attached(lower, stage / LAYERS[0]))
+        above = stack.enter_context(_attached(upper, stage / LAYERS[1]))
         for key, directory in (("lowerdir", below), ("upperdir", above / UPPER), ("workdir", above / WORK)):
             kernel.fsconfig(fs, kernel.FSCONFIG_SET_STRING, key, str(directory))
         kernel.fsconfig(fs, kernel.FSCONFIG_CMD_CREATE)

@@ -404,7 +404,7 @@ class Runtime:
         fds: list[int] = []
         try:
             for bind in mounts:
-                fds.append(_open_mount(bind))
+                fds.append(open_mount(bind))
             with suppress(ConnectionError):  # it failed meanwhile, and what it said of that is read next
                 socket.send_fds(control, [b"mounts"], fds)
         finally:
@@ -540,7 +540,8 @@ def _maps_users() -> bool:
     return tried.returncode == 0
 
 
-def _open_mount(bind: BindMount) -> int:
+def open_mount(bind: BindMount) -> int:
+    """A descriptor of a detached mount. Raises StartFailed."""
     flags = kernel.OPEN_TREE_CLONE | kernel.OPEN_TREE_CLOEXEC | kernel.AT_RECURSIVE
     try:
         found = open_source(bind.source)

@@ -32,6 +32,7 @@ BEFORE_IDENTITY = (
 )
 AT_THE_GATE = (Phase.AFTER_ROOT,)
 TMPFS_INODES = 100_000
+FILES_OF_ETC = ("hosts", "hostname", "resolv.conf")  # instead of an image's own
 AFTER_EXEC = (Phase.AFTER_START, Phase.READY)
 
 
@@ -66,12 +67,12 @@ def identity_of(spec: ContainerSpec, uid: int, address: str) -> Identity:
         hostname=spec.host_name,
         uid=uid,
         command=spec.command,
-        workdir=spec.workdir,
+        workdir=spec.workdir or "/",
         env=dict(spec.env),
-        mounts=tuple(each.target for each in binds(spec)),
+        mounts=() if isinstance(spec.root, Image) else tuple(each.target for each in binds(spec)),
         address=address,
         init=spec.init,
-        user=_number("user", spec.user.user),
+        user=APP_USER if spec.user.user is None else _number("user", spec.user.user),
         group=None if group is None else _number("group", group),
         groups=tuple(_number("groups", each) for each in spec.user.groups),
     )
@@ -97,7 +98,6 @@ def not_yet(spec: ContainerSpec) -> list[str]:
     """What a start would have to leave out, and therefore refuses."""
     security, network = spec.security, spec.network
     found = {
-        "bootstrap.image": isinstance(spec.root, Image),
         "capabilities": bool(security.capabilities),
         "seccomp": security.seccomp != DEFAULT_PROFILE,
         "apparmor": bool(security.apparmor),
@@ -109,7 +109,12 @@ def not_yet(spec: ContainerSpec) -> list[str]:
 def has_gate(spec: ContainerSpec) -> bool:
     """Its process has to pause: for hooks, or for what is mounted over its files and set from outside at the last moment."""
     over_files = any(isinstance(each, Tmpfs) for each in spec.mounts) or spec.hidden != Hidden()
-    return over_files or bool(spec.rlimits) or any(hook.phase in AT_THE_GATE for hook in spec.hooks)
+    return (
+        isinstance(spec.root, Image)
+        or over_files
+        or bool(spec.rlimits)
+        or any(hook.phase in AT_THE_GATE for hook in spec.hooks)
+    )
 
 
 def steps(spec: ContainerSpec, uid: int, address: str, version: int, stage: str, etc: str) -> Iterator[Step]:
@@ -134,10 +139,10 @@ def steps(spec: ContainerSpec, uid: int, address: str, version: int, stage: str,
     )
     for operation in made:
         if isinstance(operation, PauseAtGate):
-            yield from _at_gate(spec)
+            yield from _at_gate(spec, uid)
         else:
             yield Step("container", _describe(operation, spec))
-    yield Step("container", f"Execute(command={spec.command!r}, init={spec.init})")
+    yield Step("container", f"Execute(command={spec.command or "the image's own"!r}, init={spec.init})")
     yield from _hooks(spec, (Phase.AFTER_START,))
     yield Step("host", _readiness(spec))
     yield from _hooks(spec, (Phase.READY,))
@@ -157,7 +162,19 @@ def files_at_gate(spec: ContainerSpec) -> list[Operation]:
     return made + [Mask(path, "/dev/null") for path in spec.hidden.masked]
 
 
-def _at_gate(spec: ContainerSpec) -> Iterator[Step]:
+def _root(spec: ContainerSpec, base: int) -> Iterator[Step]:
+    """Of an image; the definition's mounts are attached in it."""
+    if isinstance(spec.root, Image):
+        limits = f"size_bytes={plan.ROOT_BYTES}, inodes={plan.ROOT_INODES}"
+        yield Step("host", f"OpenRoot(image={spec.root.reference!r}, {limits}, base={base})")
+        yield Step("container", "EnterRoot(keeps=('/proc', '/sys', '/dev'))")
+        yield from (Step("container", f"WriteFile(path='/etc/{name}')") for name in FILES_OF_ETC)
+        yield Step("container", f"AttachMount(source={plan.INIT!r}, target={plan.INIT!r}, readonly=True)")
+        yield from (Step("container", _attachment(each)) for each in binds(spec))
+
+
+def _at_gate(spec: ContainerSpec, base: int) -> Iterator[Step]:
+    yield from _root(spec, base)
     for operation in files_at_gate(spec):
         yield Step("container", operation.describe())
     yield from _hooks(spec, AT_THE_GATE)
@@ -170,10 +187,14 @@ def _describe(operation: Operation, spec: ContainerSpec) -> str:
     match operation:
         case AttachMount():
             source = next(each for each in binds(spec) if each.target == operation.target)
-            return f"AttachMount(source={source.source!r}, target={source.target!r}, readonly={source.readonly})"
+            return _attachment(source)
         case EnterUserNamespace():
             return f"EnterUserNamespace(base={operation.base})"
     return operation.describe()
+
+
+def _attachment(bind: Mount) -> str:
+    return f"AttachMount(source={bind.source!r}, target={bind.target!r}, readonly={bind.readonly})"
 
 
 def _hooks(spec: ContainerSpec, phases: tuple[Phase, ...]) -> Iterator[Step]:

@@ -121,7 +121,7 @@ def _store() -> "Store":
     from containerlib.images import Store
     from containerlib.standalone.places import Settings
 
-    return Store(Settings.of(os.environ).state_dir / "roots")
+    return Store(Settings.of(os.environ).roots)
 
 
 @contextmanager

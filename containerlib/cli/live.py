@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from containerlib.standalone.places import Record, Settings
 
 Running = Annotated[list[str], typer.Argument(help="Names of containers.", show_default=False, metavar="NAME...")]
-COLUMNS = ("NAME", "STATUS", "PID", "ADDRESS", "AGE", "RUNNER", "DEFINITION")
+COLUMNS = ("NAME", "STATUS", "PID", "ADDRESS", "AGE", "RUNNER", "IMAGE", "DEFINITION")
 FOUND = ("SEVERITY", "WHAT", "FOUND", "REMEDY")
 
 
@@ -161,7 +161,7 @@ def list_(json: Json = False) -> None:
 def _row(record: "Record") -> Sequence[str]:
     age = format_duration(max(0, round(time.time() - record.started)))
     pid = str(record.pid) if record.pid else ""
-    return (record.name, _status(record), pid, record.address, age, str(record.runner), record.source)
+    return (record.name, _status(record), pid, record.address, age, str(record.runner), record.image, record.source)
 
 
 def _as_json(record: "Record") -> dict[str, object]:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from containerlib.checks import SpecError, absolute_path, name, no_doubles, of_type, text, texts, variable
 from containerlib.hooks import CgroupHook, Hook, SignalHandler, Timer
-from containerlib.spec.filesystem import Hidden, Mount, Root, Tmpfs, Usr
+from containerlib.spec.filesystem import Hidden, Image, Mount, Root, Tmpfs, Usr
 from containerlib.spec.lifecycle import Lifespan, Readiness
 from containerlib.spec.network import NetworkAccess
 from containerlib.spec.process import Log, Stop, User, check_id_base
@@ -19,13 +19,14 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """`id_base`: the first of the host's ids that are the container's; None: a range that nobody else has. `init`: a tiny init is
-    PID 1, reaps and forwards signals. `metadata` is for people and hooks."""
+    PID 1, reaps and forwards signals. `metadata` is for people and hooks.
+    On an image `command` and `workdir` may be empty: its own."""
 
     name: str
     command: tuple[str, ...]
     hostname: str = ""
     env: Mapping[str, str] = NOTHING
-    workdir: str = "/"
+    workdir: str = ""
     user: User = field(default_factory=User)
     id_base: int | None = None
     root: Root = field(default_factory=Usr)
@@ -52,13 +53,15 @@ class ContainerSpec:
         name("name", self.name)
         if self.hostname:
             name("hostname", self.hostname)
-        if not texts("command", self.command) or not self.command[0]:
+        command = texts("command", self.command)
+        if not (command[0] if command else isinstance(self.root, Image)):
             raise SpecError("command", self.command, "names no program")
         for key, value in self.env.items():
             text(f"env {variable('env', key)}", value)
         for key, value in self.metadata.items():
             text(f"metadata {text('metadata', key)}", value)
-        absolute_path("workdir", self.workdir)
+        if self.workdir:
+            absolute_path("workdir", self.workdir)
         if self.id_base is not None:
             check_id_base(self.id_base)
         no_doubles("mount.target", [each.target for each in self.mounts])

@@ -17,14 +17,16 @@ ID_BASE_MAX = (1 << 31) - 1 - idmap.IDS
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """By number, or by name as the container's own /etc/passwd and /etc/group know it. `group` None: the user's own."""
+    """By number, or by name as the container's own /etc/passwd and /etc/group know it. `user` None: its root's usual one, `app`
+    with the host's /usr, of an image the one that it names. `group` None: the user's own."""
 
-    user: int | str = idmap.APP_USER
+    user: int | str | None = None
     group: int | str | None = None
     groups: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
-        _identity("user", self.user)
+        if self.user is not None:
+            _identity("user", self.user)
         if self.group is not None:
             _identity("group", self.group)
         for each in self.groups:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 
 from containerlib.hooks import Moment, Side, Task
 from containerlib.operations import Operation
+from containerlib.standalone.adopting import Adoption
 from containerlib.standalone.worker import MESSAGE_BYTES_MAX, READ_ANEW, fork_worker
 
 OPERATIONS_TIMEOUT_S = 10.0
@@ -74,10 +75,11 @@ class Hands:
             return "there is no container to run it in"
         return await self._ask(request, inside)
 
-    async def operate(self, operations: Sequence[Operation], inside: Inside) -> str:
-        """Kernel operations in the container's namespaces."""
+    async def operate(self, operations: Sequence[Operation], inside: Inside, root: Adoption | None = None) -> str:
+        """Kernel operations in the container's namespaces, `root` before them."""
         made = [(type(each).__name__, [*vars_of(each)]) for each in operations]
-        return await self._ask({"operations": made, "timeout_s": OPERATIONS_TIMEOUT_S}, inside)
+        adopted = {"root": [*asdict(root).values()]} if root else {}
+        return await self._ask({"operations": made, **adopted, "timeout_s": OPERATIONS_TIMEOUT_S}, inside)
 
     async def load(self, texts: Mapping[str, bytes], name: str, tasks: tuple[Task, ...]) -> str:
         """From now on the tasks of these definitions, which the caller has read and found good."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from containerlib import idmap
+from containerlib import idmap, rootfs
 from containerlib.cgroups.settings import controllers
 from containerlib.cgroups.tree import version
 from containerlib.spec import ContainerSpec
@@ -46,6 +46,11 @@ class Settings:
     log_dir: Path = Path("/var/log/fastcontainer-containers")
     network: str = "100.88.0.0/16"
     cgroup: str = "fastcontainer-containers"
+
+    @property
+    def roots(self) -> Path:
+        """Images, as a store has them."""
+        return self.state_dir / "roots"
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Settings":
@@ -80,6 +85,7 @@ class Record:
     stdout: str = ""
     stderr: str = ""
     source: str = ""
+    image: str = ""  # NAME@VERSION of what it runs on, which must stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,9 @@ class Place:
         """What its runner made here, the record last: until then there is something to clear away."""
         for name in ("control.sock", "launcher.sock", "launcher.log", "record.new"):
             (self.directory / name).unlink(missing_ok=True)
-        for name in ("slots", "stage"):
+        for layer in rootfs.LAYERS:  # attached still where a helper died
+            rootfs.clear(self.directory / "root" / layer)
+        for name in ("slots", "stage", "root"):
             with suppress(FileNotFoundError):
                 (self.directory / name).rmdir()
         (self.directory / "record.json").unlink(missing_ok=True)
@@ -211,7 +219,7 @@ def register(place: Place, spec: ContainerSpec, now: float) -> Record:
             cgroup=f"{settings.cgroup}-{spec.name}",
             started=now,
             controllers=controllers(version(), spec.cgroup),
-            workdir=spec.workdir,
+            workdir=spec.workdir or "/",
             env=dict(spec.env),
             stdout=spec.log.stdout or str(settings.log_dir / f"{spec.name}.out"),
             stderr=spec.log.stderr or str(settings.log_dir / f"{spec.name}.err"),

@@ -17,20 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from containerlib import process, starting
+from containerlib.bootstrap import usr
 from containerlib.cgroups import events
 from containerlib.checks import SpecError
 from containerlib.dsl import DefinitionError, load
 from containerlib.hooks import CgroupHook, Moment, Phase
+from containerlib.images import Image, ImageError, Store
+from containerlib.plan import generated_files
 from containerlib.runtime import BindMount, Container, Runtime, StartFailed
 from containerlib.schedule import Schedule
-from containerlib.spec import ContainerSpec, Stop
+from containerlib.spec import ContainerSpec, Stop, Tmpfs
+from containerlib.spec import Image as Root
 from containerlib.standalone import applying, control, output
+from containerlib.standalone.adopting import Adoption
 from containerlib.standalone.asked import Asked
 from containerlib.standalone.hands import Hands, Inside
 from containerlib.standalone.machine import events_name, machine
 from containerlib.standalone.places import Place, Record, register
 from containerlib.standalone.ready import wait_until_ready
 from containerlib.standalone.reload import changes
+from containerlib.standalone.resolving import resolve
 from containerlib.standalone.telling import Telling
 from containerlib.standalone.worker import tasks_of
 
@@ -74,6 +80,8 @@ class Runner:
     _runtime: Runtime = field(init=False)
     _output: output.Output | None = field(default=None, init=False)
     _watches: ExitStack = field(default_factory=ExitStack, init=False)
+    _image: Image | None = field(default=None, init=False)
+    _resolved: ContainerSpec = field(init=False)  # with what its image says
     _schedule: Schedule = field(default_factory=Schedule, init=False)
     _exit_status: int | None = field(default=None, init=False)
     _by_itself: bool = field(default=False, init=False)
@@ -99,6 +107,7 @@ class Runner:
         try:
             if missing := starting.not_yet(self.spec):
                 raise StartFailed(f"not possible yet: {', '.join(missing)}")
+            self._resolve()
             for phase in (Phase.SETUP, Phase.BEFORE_FORK):
                 await self._phase(phase)
         except StartFailed as error:
@@ -155,6 +164,17 @@ class Runner:
 
     # ---- starting
 
+    def _resolve(self) -> None:
+        """Of an image its version now, and what of the definition it answers for."""
+        if not isinstance(self.spec.root, Root):
+            return
+        try:
+            self._image, self._resolved = resolve(self.spec, Store(self.place.settings.roots))
+        except (SpecError, ImageError) as error:
+            raise StartFailed(str(error)) from error
+        name = f"{self._image.manifest.name}@{self._image.version}"
+        self._record(image=name, workdir=self._resolved.workdir, env=dict(self._resolved.env))
+
     async def _start(self) -> None:
         container = self.container = await self._runtime.make_blank(self.record.slot)
         groups = tuple(str(directory) for directory in container.group.directories())
@@ -178,10 +198,15 @@ class Runner:
     async def _wake(self, container: Container) -> None:
         spec = self.spec
         try:
-            identity = starting.identity_of(spec, self.record.id_base, container.address)
+            identity = starting.identity_of(
+                self._resolved if self._image else spec, self.record.id_base, container.address
+            )
         except SpecError as error:
             raise StartFailed(str(error)) from error
-        binds = tuple(BindMount(each.source, each.target, each.readonly) for each in starting.binds(spec))
+        bound = () if self._image else starting.binds(spec)
+        binds = tuple(BindMount(each.source, each.target, each.readonly) for each in bound)
+        if self._image and not self._runtime.maps_users:
+            raise StartFailed("an image needs user namespaces, which this host does not allow")
         gate = self._at_gate if starting.has_gate(spec) else None
         limits, policy = starting.limits_of(spec), starting.policy_of(spec)
         await self._runtime.wake(container, identity, binds, limits, policy, gate, self.terminal)
@@ -191,11 +216,27 @@ class Runner:
         inside = self._inside()
         assert inside is not None and self.container is not None
         made = starting.files_at_gate(self.spec)
-        if made and (failure := await self.hands.operate(made, inside)):
+        root = self._adoption(self._image) if self._image else None
+        if (made or root) and (failure := await self.hands.operate(made, inside, root)):
             raise StartFailed(failure)
         for phase in starting.AT_THE_GATE:
             await self._phase(phase)
         applying.set_rlimits(self.spec, [self.container.pid])
+
+    def _adoption(self, image: Image) -> Adoption:
+        stage = self.place.directory / "root"
+        stage.mkdir(mode=0o700, exist_ok=True)
+        assert self.container is not None
+        identity = starting.identity_of(self._resolved, self.record.id_base, self.container.address)
+        files = {**generated_files(identity, mapped=True), "resolv.conf": usr.nameservers()}
+        return Adoption(
+            image=str(image.root),
+            stage=str(stage),
+            base=self.record.id_base,
+            mounts=tuple((each.source, each.target, each.readonly) for each in starting.binds(self.spec)),
+            targets=tuple(each.target for each in self.spec.mounts if isinstance(each, Tmpfs)),
+            files={name: files[name] for name in starting.FILES_OF_ETC},
+        )
 
     def _follow(self, container: Container) -> None:
         loop = asyncio.get_running_loop()

@@ -4,6 +4,7 @@ Forked from the runner before that has threads, and single-threaded itself, so t
     -> {"id", "task", "version", "moment", "timeout_s"}         on the host's side
     -> the same with "groups" + descriptors: PID 1's pidfd, entrances of its groups     in the container's namespaces
     -> {"id", "operations": [[NAME, ARGUMENTS]...]} + the same  kernel operations in the container's namespaces
+       with "root": ARGUMENTS of an Adoption                     first the root of an image, which they then are done in
     -> {"id", "name", "version", "load": true} + descriptor: the texts of definition files, to take tasks from henceforth
     -> {"kill": ID}                                             nobody waits for it any more
     <- {"id", "failure"}                                        empty: it went well
@@ -26,7 +27,10 @@ from containerlib import kernel, operations
 from containerlib.dsl.definitions import from_texts
 from containerlib.hooks import Moment, Task
 from containerlib.spec import ContainerSpec
+from containerlib.standalone.adopting import Adoption
 
+# Done on the host, it returns what is to be done inside.
+Prepare = Callable[[], Callable[[], object]]
 MESSAGE_BYTES_MAX = 100_000
 FAILURE_BYTES_MAX = 8_000
 DESCRIPTORS_MAX = 20
@@ -122,15 +126,15 @@ class Worker:
         self.children[child.id] = child
         self.selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._ended(child))
 
-    def _work(self, request: dict[str, Any]) -> Callable[[], object]:
+    def _work(self, request: dict[str, Any]) -> Prepare:
         if "operations" in request:
             made = [INSIDE[name](*arguments) for name, arguments in request["operations"]]
-            return lambda: [operation.execute() for operation in made]
+            return _operate(made, Adoption(*request["root"]) if "root" in request else None)
         if request["version"] != self.version:
             raise LookupError(READ_ANEW)
         function, values = self.tasks[request["task"]].function, request["moment"]
         moment = Moment(**{**values, "cgroups": tuple(values["cgroups"])})
-        return lambda: function(moment)
+        return lambda: lambda: function(moment)
 
     def _kill(self, child: Child) -> None:
         """What it started goes with it, as far as it stayed in its group."""
@@ -160,11 +164,20 @@ class Worker:
         self.control.send(json.dumps({"id": id, "failure": failure}).encode())
 
 
-def _child(work: Callable[[], object], tell: int, entered: list[int]) -> NoReturn:
+def _operate(made: list[operations.Operation], root: Adoption | None) -> Prepare:
+    def prepare() -> Callable[[], object]:
+        enter = root.prepare() if root else lambda: None
+        return lambda: [enter(), *(operation.execute() for operation in made)]
+
+    return prepare
+
+
+def _child(prepare: Prepare, tell: int, entered: list[int]) -> NoReturn:
     code = 1
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         os.setpgid(0, 0)
+        work = prepare()
         if entered:
             _enter(entered[0], entered[1:])
             # A pid namespace is entered by the next child only.
