@@ -119,7 +119,6 @@ def test_what_is_done_at_the_gate_is_done_before_the_user_namespace(changes: dic
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({"root": Image("php")}, "bootstrap.image"),
         ({"security": Security(("chown",))}, "capabilities"),
         ({"security": Security(seccomp="/x.json")}, "seccomp"),
         ({"security": Security(apparmor="web")}, "apparmor"),
@@ -130,6 +129,17 @@ def test_what_cannot_be_had_yet_is_refused_and_not_left_out(changes: dict[str, A
     spec = ContainerSpec("blog", ("php",), **changes)
     assert starting.not_yet(spec) == [name]
     assert told(spec)[0] == f"host Refuse({name} cannot be had yet)"
+
+
+def test_the_root_of_an_image_comes_before_what_lies_in_it() -> None:
+    spec = ContainerSpec("blog", (), root=Image("php"), mounts=(Mount("/data", "/srv"), Tmpfs("/cache")))
+    assert starting.has_gate(spec)
+    steps = told(spec)
+    order = ["host OpenRoot(image='php'", "container EnterRoot(keeps=", "WriteFile(path='/etc/hosts')", "target='/srv'",
+             "MountTmpfs(path='/cache'", "EnterUserNamespace"]  # fmt: skip
+    positions = [position(steps, text) for text in order]
+    assert positions == sorted(positions)
+    assert starting.identity_of(spec, 70_000, "").mounts == ()
 
 
 def test_what_it_may_reach_is_granted_before_it_starts() -> None:
