@@ -21,7 +21,7 @@ def test_from_run_to_kill(box: Box) -> None:
     assert (again.returncode, again.stderr) == (4, "container: web runs already\n")
 
     header, row = box.call("list").stdout.splitlines()
-    assert header.split() == ["NAME", "STATUS", "PID", "ADDRESS", "AGE", "RUNNER", "DEFINITION"]
+    assert header.split() == ["NAME", "STATUS", "PID", "ADDRESS", "AGE", "RUNNER", "IMAGE", "DEFINITION"]
     assert row.split()[:2] == ["web", "running"]
     (listed,) = json.loads(box.call("list", "--json").stdout)
     assert (listed["name"], listed["status"], listed["source"]) == ("web", "running", f"{file}:3")
