@@ -19,19 +19,36 @@ LIMITS: dict[str, Any] = {"pids": 64, "words": {"memory": "1G"}}
 
 
 @pytest.mark.parametrize(
-    ("bomb", "wanted", "limited", "how", "raised", "removed"),
+    ("bomb", "times", "wanted", "limited", "how", "raised", "removed"),
     [
-        ("fork_bomb", {"processes": 80}, {}, "held: Resource temporarily unavailable", {"pids": 128}, ()),
-        ("memory_bomb", {"megabytes": 96}, {"words": {"memory": "64M"}}, "died: 9", {"words": {"memory": "256M"}}, ()),
-        ("disk_filler", {"megabytes": MB + 16}, {}, "held: No space left on device", {}, ("sizes",)),
-        ("inode_filler", {"files": plan.ROOT_INODES + 1}, {}, "held: No space left on device", {}, ("sizes",)),
-        ("descriptors", {"descriptors": plan.RLIMITS[0].soft}, {}, "held: Too many open files", {}, ("file limit",)),
+        ("fork_bomb", 20, {"processes": 80}, {}, "held: Resource temporarily unavailable", {"pids": 128}, ()),
+        (
+            "memory_bomb",
+            10,
+            {"megabytes": 96},
+            {"words": {"memory": "64M"}},
+            "died: 9",
+            {"words": {"memory": "256M"}},
+            (),
+        ),
+        ("disk_filler", 3, {"megabytes": MB + 16}, {}, "held: No space left on device", {}, ("sizes",)),
+        ("inode_filler", 3, {"files": plan.ROOT_INODES + 1}, {}, "held: No space left on device", {}, ("sizes",)),
+        (
+            "descriptors",
+            200,
+            {"descriptors": plan.RLIMITS[0].soft},
+            {},
+            "held: Too many open files",
+            {},
+            ("file limit",),
+        ),
     ],
 )
 async def test_bomb(
     host_without: HostWithout,
     etcd: Any,
     bomb: str,
+    times: int,
     wanted: dict[str, int],
     limited: dict[str, Any],
     how: str,
@@ -44,7 +61,9 @@ async def test_bomb(
     async with host_without() as host:
         address = (await start_neighbour(host)).address
         before = [await latency_s(address) for _ in range(50)]
-        bombing = asyncio.get_running_loop().create_task(outcomes(host, [bomb] * 3, wanted, **{**LIMITS, **limited}))
+        bombing = asyncio.get_running_loop().create_task(
+            outcomes(host, [bomb] * times, wanted, **{**LIMITS, **limited})
+        )
         meanwhile = []
         while not bombing.done():
             meanwhile.append(await latency_s(address))
