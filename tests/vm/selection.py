@@ -26,12 +26,25 @@ WHOLE = (
     "tests/system/test_idle.py",
     "tests/system/test_deaths.py",
     "tests/system/test_failing.py",
-    "--deselect=tests/system/test_failing.py::test_bad_sites_do_not_hold_up_a_good_one",  # which compares times
     "tests/system/test_isolation.py",
     "tests/system/test_output.py",
 )
+# Whatever is emulated is no matter for milliseconds.
+TIMED = (
+    "tests/containerlib/test_readiness.py::test_polling_notices_within_2_ms_or_2_percent",
+    "tests/containerlib/test_readiness.py::test_by_the_kernels_event_it_is_noticed_within_2_ms_whatever_the_boot_took",
+    "tests/system/test_failing.py::test_bad_sites_do_not_hold_up_a_good_one",
+)
 # A test may take as long as such a machine needs; importing hypothesis, which none of these asks for, takes it 10 s.
-OPTIONS = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-o", "timeout=600")
+OPTIONS = (
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:hypothesispytest",
+    "-o",
+    "timeout=600",
+    *(f"--deselect={test}" for test in TIMED),
+)
 ROOT = "tests/"
 SMOKE_S = 240
 WHOLE_S = 2400

@@ -82,6 +82,9 @@ def test_everything_runs_unless_something_is_named() -> None:
 def test_what_is_to_run_is_there() -> None:
     paths = [word for word in (*selection.WHOLE, *selection.SMOKE) if not word.startswith("-")]
     assert [path for path in paths if not (machine.CHECKOUT / path).exists()] == []
+    for test in selection.TIMED:
+        path, _, name = test.partition("::")
+        assert f"def {name}(" in (machine.CHECKOUT / path).read_text()
 
 
 @pytest.mark.system
