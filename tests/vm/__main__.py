@@ -1,6 +1,7 @@
 """`python -m tests.vm [ARGUMENT of pytest ...]`: the tests that matter there, or those that are named, on the second kernel."""
 
 import os
+import signal
 import sys
 
 from tests.vm import guest, machine, selection
@@ -9,6 +10,7 @@ from tests.vm import guest, machine, selection
 def main() -> None:
     if os.geteuid() != 0:
         sys.exit("the second kernel needs root: it is given the host's whole root to read")
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the machine is put away
     command = (sys.executable, "-m", "pytest", *selection.OPTIONS, *selection.words(sys.argv[1:]))
     try:
         outcome = machine.run(guest.prepare(), command, limit_s=selection.WHOLE_S, on_output=_show)

@@ -9,6 +9,7 @@ is given patience and is never asked for speed. The host's root is read-only in 
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from containerlib import kernel
 from tests.vm.guest import Guest
 
 CHECKOUT = Path(__file__).parents[2]
@@ -91,7 +93,9 @@ def _environment() -> dict[str, str]:
 
 
 def _run_to_its_end(words: Sequence[str], output: Path, deadline: float, on_output: Callable[[str], object]) -> None:
-    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=_end_with_parent
+    )
     seen = 0
     assert process.stderr is not None
     try:
@@ -106,6 +110,11 @@ def _run_to_its_end(words: Sequence[str], output: Path, deadline: float, on_outp
         process.stderr.close()
     if complaint and process.returncode not in (0, -9):
         raise MachineFailed(f"qemu ended with {process.returncode}: {complaint[-2000:]}")
+
+
+def _end_with_parent() -> None:
+    """Killed, we could not end it, and it would go on emulating for as long as its command takes."""
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _pass_on(path: Path, seen: int, on_output: Callable[[str], object]) -> int:
