@@ -10,7 +10,6 @@ Whatever blocks for milliseconds runs in one worker thread; the event loop only 
 
 import asyncio
 import itertools
-import json
 import logging
 import os
 import signal
@@ -25,30 +24,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from containerlib import cgroups, kernel, process, seccomp
-from containerlib.blank import MESSAGE_BYTES_MAX
+from containerlib import cgroups, dialogue, kernel, process, seccomp
+from containerlib.bind import BindMount
 from containerlib.bootstrap import usr
 from containerlib.cgroups import Group, Limits
 from containerlib.firewall import USUAL, Firewall, NetworkPolicy
+from containerlib.handle import Container, Program, StartFailed
 from containerlib.identity import Identity
+from containerlib.launching import LauncherLine
 from containerlib.network import Addresses, Network, Wire
-from containerlib.sources import open_source
 
 PIPE_BYTES = 1 << 20  # of log output that waits for a reader: the kernel's limit without CAP_SYS_RESOURCE
 BLANK_LIMITS = Limits(cpu=1.0, pids=256)  # most will have these: then nothing is written while somebody waits
-BLANK_TIMEOUT_S = 10.0
-WAKE_TIMEOUT_S = 10.0
 UNLINK_S, UNLINK_EVERY_S = 2.0, 0.01
 FINGERPRINT_EVERY_S = 30.0
 _log = logging.getLogger(__name__)
-
-
-class StartFailed(Exception):
-    """The container could not be made into what was asked; the text is for the site's owner."""
-
-
-class BlankLost(StartFailed):
-    """The blank died before it could become anybody: no fault of what was to be started, and another one may do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,89 +49,6 @@ class Config:
     network: str
     cgroup: str
     controllers: tuple[str, ...] = ()  # of control groups, beyond those that limits of CPU, memory and processes need
-
-
-@dataclass(frozen=True, slots=True)
-class BindMount:
-    source: str
-    target: str
-    readonly: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What a container runs, where that is neither PID 1 nor PID 1's to answer for."""
-
-    pidfd: int
-
-    def ask_to_stop(self, number: signal.Signals = signal.SIGTERM) -> bool:
-        """The signal to its process group. False where nobody would hear it."""
-        pid = process.pid_of(self.pidfd)
-        found = process.dispositions(pid) if pid > 0 else None
-        if found is None or found.ignores(number) or process.has_ended(self.pidfd):
-            return False
-        with suppress(ProcessLookupError):
-            os.killpg(pid, number)
-        return True
-
-
-@dataclass(slots=True)
-class Container:
-    """A slot and its PID 1: a blank first, then a site. `logs` are the readers of its stdout and stderr."""
-
-    slot: int
-    pid: int
-    pidfd: int
-    group: Group
-    wire: Wire
-    logs: tuple[int, int]
-    etc_image: str
-    start_time: int
-    control: socket.socket | None = None
-    program: Program | None = None
-    policy: NetworkPolicy = USUAL
-
-    @property
-    def address(self) -> str:
-        return self.wire.address
-
-    def kill(self) -> None:
-        """PID 1, and with it everything in its namespace. A frozen one does not run again before it dies, but with cgroup v1 it
-        dies only when it is thawed."""
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        self._thaw()
-
-    def ask_to_stop(self, *, init: bool, number: signal.Signals = signal.SIGTERM) -> None:
-        """The signal, or SIGKILL at once where nobody would hear it. A frozen one is thawed, with that before it."""
-        self._signal_stop(init=init, number=number)
-        self._thaw()
-
-    def _thaw(self) -> None:
-        with suppress(OSError):  # with cgroup v2 it dies all the same
-            self.group.thaw()
-
-    def _signal_stop(self, *, init: bool, number: signal.Signals) -> None:
-        if self.program is not None:
-            if not self.program.ask_to_stop(number):
-                self.kill()
-            return
-        pointless = process.stop_is_pointless(self.pid, init=init, number=number)
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL if pointless else number)
-
-    def was_killed(self) -> bool:
-        """Of a frozen one: it will not live on when it is thawed."""
-        pids = [self.pid] if self.program is None else [self.pid, process.pid_of(self.program.pidfd)]
-        return any(process.was_killed(pid) for pid in pids)
-
-    def close(self) -> None:
-        for fd in (self.pidfd, *self.logs):
-            os.close(fd)
-        if self.program:
-            os.close(self.program.pidfd)
-        if self.control:
-            self.control.close()
 
 
 @dataclass
@@ -155,15 +62,24 @@ class Runtime:
     maps_users: bool = field(default=False, init=False)
     _filter: int = field(default=-1, init=False)
     _worker: ThreadPoolExecutor = field(init=False)
-    _launcher: socket.socket | None = field(default=None, init=False)
-    _replies: dict[int, asyncio.Future[tuple[int, list[int]]]] = field(default_factory=dict, init=False)
-    _exits: dict[int, int] = field(default_factory=dict, init=False)
+    _launcher: LauncherLine = field(init=False)
     _slots: set[int] = field(default_factory=set, init=False)
     _policies: dict[str, NetworkPolicy] = field(
         default_factory=dict, init=False
     )  # by address, of those that are not usual
     _next_slot: int = field(default=0, init=False)
     _etc: tuple[float, Path] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._launcher = LauncherLine(self.config.launcher_socket, lambda: self.on_launcher_lost())
+
+    @property
+    def has_launcher(self) -> bool:
+        return self._launcher.connected
+
+    def connect_launcher(self) -> None:
+        """Raises OSError when no launcher listens."""
+        self._launcher.connect()
 
     async def start(self) -> None:
         """Raises OSError that says what this host lacks."""
@@ -182,64 +98,11 @@ class Runtime:
         self._next_slot = self.network.addresses.slots.start
 
     async def close(self) -> None:
-        self._drop_launcher()
+        self._launcher.close()
         os.close(self._filter)
         await self._blocking(self.firewall.close)
         await self._blocking(self.network.close)
         self._worker.shutdown()
-
-    # ---- the launcher
-
-    @property
-    def has_launcher(self) -> bool:
-        return self._launcher is not None
-
-    def connect_launcher(self) -> None:
-        """Raises OSError when no launcher listens."""
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            connection.connect(self.config.launcher_socket)
-        except OSError:
-            connection.close()
-            raise
-        connection.setblocking(False)
-        self._launcher = connection
-        asyncio.get_running_loop().add_reader(connection, self._read_launcher)
-
-    def _drop_launcher(self) -> None:
-        if self._launcher is None:
-            return
-        asyncio.get_running_loop().remove_reader(self._launcher)
-        self._launcher.close()
-        self._launcher = None
-        for reply in self._replies.values():
-            if not reply.done():
-                reply.set_exception(ConnectionError("the launcher went away"))
-
-    def _read_launcher(self) -> None:
-        assert self._launcher is not None
-        try:
-            message, descriptors, _, _ = socket.recv_fds(self._launcher, 65536, 2)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            message, descriptors = b"", []
-        if not message:
-            self._drop_launcher()
-            self.on_launcher_lost()
-            return
-        report = json.loads(message)
-        if "exited" in report:
-            self._exits[report["exited"]] = report["status"]
-            while len(self._exits) > 1000:
-                del self._exits[next(iter(self._exits))]
-            return
-        self._exits.pop(report["pid"], None)  # of another process that had this number before
-        if (reply := self._replies.get(report["blank"])) and not reply.done():
-            reply.set_result((report["pid"], descriptors))
-        else:
-            for fd in descriptors:
-                os.close(fd)
 
     # ---- blanks
 
@@ -262,7 +125,9 @@ class Runtime:
         await self._blocking(group.set_limits, BLANK_LIMITS)
         readers, writers = self._make_fifos(slot)
         try:
-            pid, (control_fd, pidfd) = await self._ask_launcher(slot, group, etc_image, writers)
+            pid, (control_fd, pidfd) = await self._launcher.ask(
+                slot, group, etc_image, [*writers, self._filter], mapped=self.maps_users
+            )
         except BaseException:
             for fd in readers:
                 os.close(fd)
@@ -274,7 +139,7 @@ class Runtime:
         control.setblocking(False)
         wire: Wire | None = None
         try:
-            await _expect_ready(control)  # before it says so, its network namespace may still be the host's
+            await dialogue.expect_ready(control)  # before it says so, its network namespace may still be the host's
             wire = await self._blocking(self.network.connect, slot, pid)
         except BaseException:
             control.close()
@@ -285,26 +150,6 @@ class Runtime:
             raise
         started = process.start_time(pid) or 0
         return Container(slot, pid, pidfd, group, wire, readers, etc_image.name, started, control)
-
-    async def _ask_launcher(
-        self, slot: int, group: Group, etc_image: Path, logs: tuple[int, int]
-    ) -> tuple[int, list[int]]:
-        if self._launcher is None:
-            raise ConnectionError(f"no launcher listens at {self.config.launcher_socket}")
-        reply: asyncio.Future[tuple[int, list[int]]] = asyncio.get_running_loop().create_future()
-        self._replies[slot] = reply
-        try:
-            request = {
-                "blank": slot,
-                "groups": group.entrances(),
-                "etc": str(etc_image),
-                "mapped": self.maps_users,
-            }
-            socket.send_fds(self._launcher, [json.dumps(request).encode()], [*logs, self._filter])
-            async with asyncio.timeout(BLANK_TIMEOUT_S):
-                return await reply
-        finally:
-            del self._replies[slot]
 
     async def etc_image(self) -> Path:
         """The current version, looked up again when the last look is old: apt may have changed what it is made of."""
@@ -358,13 +203,13 @@ class Runtime:
             await self._grant(blank, policy)
         marks = [("begin", time.perf_counter())]
         if at_gate is None and terminal is None:
-            self._send_identity(blank.control, replace(identity, spawn=self.can_spawn))
+            dialogue.send_identity(blank.control, replace(identity, spawn=self.can_spawn))
         else:
             # A terminal's foreground group is its session's own: the program has to be the init's child, or the init itself.
             spawn = self.can_spawn and terminal is None
-            self._send_identity(blank.control, replace(identity, spawn=spawn, gate=at_gate is not None), terminal)
+            dialogue.send_identity(blank.control, replace(identity, spawn=spawn, gate=at_gate is not None), terminal)
         if mounts:
-            self._send_mounts(blank.control, mounts)
+            dialogue.send_mounts(blank.control, mounts)
         marks.append(("mounts", time.perf_counter()))
         try:
             # While the blank finds out who it is, which takes it longer than this.
@@ -374,10 +219,9 @@ class Runtime:
             raise StartFailed(f"its limits cannot be set: {error}") from error
         marks.append(("cgroup", time.perf_counter()))
         if at_gate is not None:
-            await _pass_gate(blank.control, at_gate)
+            await dialogue.pass_gate(blank.control, at_gate)
             marks.append(("gate", time.perf_counter()))
-        async with asyncio.timeout(WAKE_TIMEOUT_S):
-            blank.program = await _expect_exec(blank.control)
+        blank.program = await dialogue.expect_exec(blank.control)
         marks.append(("exec", time.perf_counter()))
         return {name: (at - before) * 1000 for (_, before), (name, at) in itertools.pairwise(marks)}
 
@@ -388,40 +232,10 @@ class Runtime:
         except OSError as error:
             raise StartFailed(f"its network policy cannot be set: {error}") from error
 
-    def _send_identity(self, control: socket.socket, identity: Identity, terminal: int | None = None) -> None:
-        message = identity.to_bytes()
-        if len(message) > MESSAGE_BYTES_MAX:
-            raise StartFailed(f"command and environment take {len(message)} bytes, at most {MESSAGE_BYTES_MAX} fit")
-        try:
-            if terminal is None:
-                control.send(message)
-            else:
-                socket.send_fds(control, [message], [terminal])
-        except ConnectionError as error:
-            raise BlankLost(f"the prepared process is gone: {error}") from error
-
-    def _send_mounts(self, control: socket.socket, mounts: tuple[BindMount, ...]) -> None:
-        fds: list[int] = []
-        try:
-            for bind in mounts:
-                fds.append(open_mount(bind))
-            with suppress(ConnectionError):  # it failed meanwhile, and what it said of that is read next
-                socket.send_fds(control, [b"mounts"], fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
-
-    def exec_failure(self, container: Container) -> str:
+    @staticmethod
+    def exec_failure(container: Container) -> str:
         """Of a container that has ended: why it was never executed; empty if it was."""
-        if container.control is None:
-            return ""
-        try:
-            _refuse_failure(container.control.recv(MESSAGE_BYTES_MAX))
-        except StartFailed as failure:
-            return str(failure)
-        except OSError:
-            pass
-        return ""
+        return dialogue.exec_failure(container)
 
     # ---- following and tearing down
 
@@ -460,16 +274,11 @@ class Runtime:
         return container
 
     async def exit_status(self, container: Container) -> int | None:
-        """Of a container whose pidfd says that it ended. The launcher's word may come a moment after."""
+        """Of a container whose pidfd says that it ended."""
         if container.program is not None:
             return process.wait_status(container.program.pidfd)
-        for _ in range(20):
-            if container.pid in self._exits:
-                return self._exits.pop(container.pid)
-            if self._launcher is None:
-                break
-            await asyncio.sleep(0.002)
-        return process.wait_status(container.pidfd)
+        told = await self._launcher.exit_status(container.pid)
+        return process.wait_status(container.pidfd) if told is None else told
 
     async def destroy(self, container: Container) -> None:
         """Everything of it, dead or alive."""
@@ -540,24 +349,6 @@ def _maps_users() -> bool:
     return tried.returncode == 0
 
 
-def open_mount(bind: BindMount) -> int:
-    """A descriptor of a detached mount. Raises StartFailed."""
-    flags = kernel.OPEN_TREE_CLONE | kernel.OPEN_TREE_CLOEXEC | kernel.AT_RECURSIVE
-    try:
-        found = open_source(bind.source)
-        try:
-            fd = kernel.open_tree(f"/proc/self/fd/{found}", flags)
-        finally:
-            os.close(found)
-    except FileNotFoundError as error:
-        raise StartFailed(f"mount source {bind.source!r} does not exist on this host") from error
-    except OSError as error:
-        raise StartFailed(f"mount source {bind.source!r}: {error.strerror}") from error
-    attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | (kernel.MOUNT_ATTR_RDONLY if bind.readonly else 0)
-    kernel.mount_setattr(fd, attributes)
-    return fd
-
-
 def _program_of(init: int) -> Program | None:
     """Its oldest child that leads a process group, as what an ended program has left behind does not unless it asked for it."""
     for pid in sorted(process.children(init)):
@@ -565,55 +356,3 @@ def _program_of(init: int) -> Program | None:
             if os.getpgid(pid) == pid:
                 return Program(os.pidfd_open(pid))
     return None
-
-
-async def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
-    loop = asyncio.get_running_loop()
-    readable = asyncio.Event()
-    loop.add_reader(control, readable.set)
-    try:
-        await readable.wait()
-    finally:
-        loop.remove_reader(control)
-    try:
-        message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES_MAX, 1)
-    except ConnectionError:
-        return b"", []
-    return message, descriptors
-
-
-async def _expect_ready(control: socket.socket) -> None:
-    async with asyncio.timeout(BLANK_TIMEOUT_S):
-        message, _ = await _receive(control)
-    _refuse_failure(message)
-    if message != b"ready":
-        raise StartFailed("the blank ended before it was ready")
-
-
-async def _pass_gate(control: socket.socket, at_gate: Callable[[], Awaitable[None]]) -> None:
-    async with asyncio.timeout(WAKE_TIMEOUT_S):
-        message, _ = await _receive(control)
-    _refuse_failure(message)
-    if message != b"gate":
-        raise BlankLost("the prepared process died")
-    await at_gate()
-    with suppress(ConnectionError):  # it died meanwhile, which shows next
-        control.send(b"go")
-
-
-async def _expect_exec(control: socket.socket) -> Program | None:
-    """The end of the stream, which only execve (close-on-exec) or death brings, is not awaited: a program that boots should
-    not have to share its CPU with us, and its end is noticed anyway."""
-    message, descriptors = await _receive(control)
-    _refuse_failure(message)
-    if message != b"exec":
-        raise BlankLost("the prepared process died")
-    return Program(descriptors[0]) if descriptors else None
-
-
-def _refuse_failure(message: bytes) -> None:
-    if message.startswith(b"{"):
-        failure = json.loads(message)
-        raise StartFailed(
-            failure["failed"] if failure["step"] == "identity" else f"{failure['failed']} ({failure['step']})"
-        )

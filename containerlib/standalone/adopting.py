@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from containerlib import idmap, kernel, rootfs
+from containerlib.bind import BindMount, open_mount
 from containerlib.checks import SpecError
 from containerlib.plan import INIT, ROOT_BYTES, ROOT_INODES
-from containerlib.runtime import BindMount, open_mount
 from containerlib.userns import make_user_namespace
 
 ATTACHED_AT = "/mnt"  # of the old root, for as long as it takes

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from containerlib.cgroups import Group, settings
-from containerlib.runtime import StartFailed
+from containerlib.handle import StartFailed
 from containerlib.spec import ContainerSpec, Io
 
 

@@ -3,8 +3,8 @@
 import asyncio
 import time
 
+from containerlib.handle import Container, StartFailed
 from containerlib.readiness import Finding, Listening, answers_health, wait_until_listening
-from containerlib.runtime import Container, StartFailed
 from containerlib.spec import ContainerSpec
 from containerlib.standalone.machine import listen_events
 

@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from containerlib import process, starting
+from containerlib.bind import BindMount
 from containerlib.bootstrap import usr
 from containerlib.cgroups import events
 from containerlib.checks import SpecError
 from containerlib.dsl import DefinitionError, load
+from containerlib.handle import Container, StartFailed
 from containerlib.hooks import CgroupHook, Moment, Phase
 from containerlib.images import Image, ImageError, Store
 from containerlib.plan import generated_files
-from containerlib.runtime import BindMount, Container, Runtime, StartFailed
+from containerlib.runtime import Runtime
 from containerlib.schedule import Schedule
 from containerlib.spec import ContainerSpec, Stop, Tmpfs
 from containerlib.spec import Image as Root

@@ -5,8 +5,8 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from containerlib.handle import StartFailed
 from containerlib.hooks import Hook, Moment, OnFailure, Phase, Task, of_phase
-from containerlib.runtime import StartFailed
 from containerlib.standalone.hands import Hands, Inside
 
 

@@ -17,8 +17,9 @@ from prometheus_client import start_http_server
 
 from containerlib import readiness
 from containerlib.bootstrap import usr
+from containerlib.handle import Container
 from containerlib.readiness import ListenEvents
-from containerlib.runtime import Config, Container, Runtime
+from containerlib.runtime import Config, Runtime
 from dispatcher.cmdb.cache import CMCache
 from dispatcher.cmdb.client import EtcdStore
 from dispatcher.compute import metrics

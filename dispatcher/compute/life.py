@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from containerlib.runtime import Container
+from containerlib.handle import Container
 from dispatcher.compute import logs, state
 from dispatcher.compute.journal import Record
 from dispatcher.domain import App, Cause, Status, life_name

@@ -14,8 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from containerlib import process
+from containerlib.bind import BindMount
 from containerlib.cgroups import Limits
 from containerlib.firewall import NetworkPolicy
+from containerlib.handle import BlankLost, Container, StartFailed
 from containerlib.identity import Identity
 from containerlib.readiness import (
     Finding,
@@ -25,7 +27,7 @@ from containerlib.readiness import (
     concurrency_of,
     wait_until_listening,
 )
-from containerlib.runtime import BindMount, BlankLost, Container, Runtime, StartFailed
+from containerlib.runtime import Runtime
 from dispatcher import units
 from dispatcher.compute import freezing, logs, reconcile, state
 from dispatcher.compute.journal import Journal, Record

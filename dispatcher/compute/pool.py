@@ -11,7 +11,8 @@ from collections import deque
 from contextlib import suppress
 
 from containerlib import process
-from containerlib.runtime import Container, Runtime, StartFailed
+from containerlib.handle import Container, StartFailed
+from containerlib.runtime import Runtime
 from dispatcher.tasks import Tasks
 
 CEILING = 32

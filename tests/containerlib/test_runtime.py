@@ -16,9 +16,11 @@ import pytest
 
 from containerlib import launcher
 from containerlib import runtime as runtime_module
+from containerlib.bind import BindMount
 from containerlib.cgroups import Limits
+from containerlib.handle import StartFailed
 from containerlib.identity import Identity
-from containerlib.runtime import BindMount, Config, Runtime, StartFailed
+from containerlib.runtime import Config, Runtime
 from tests.fakes.runtime import FakeContainer, FakeRuntime
 from tests.plugins.compute import free_network, until
 

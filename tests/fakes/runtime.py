@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from containerlib.bind import BindMount
 from containerlib.cgroups import Limits
 from containerlib.firewall import USUAL, NetworkPolicy
+from containerlib.handle import Program, StartFailed
 from containerlib.identity import Identity
-from containerlib.runtime import BindMount, Program, StartFailed
 from containerlib.sockdiag import TCP_ESTABLISHED, TCP_LISTEN, TcpSocket
 
 HOST = "100.96.0.1"

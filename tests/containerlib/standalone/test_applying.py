@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from containerlib import cgroups
-from containerlib.runtime import StartFailed
+from containerlib.handle import StartFailed
 from containerlib.spec import Cgroup, ContainerSpec, Io, Rlimit, Setting
 from containerlib.standalone.applying import set_rlimits, write_settings
 

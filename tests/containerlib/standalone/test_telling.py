@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from containerlib.handle import StartFailed
 from containerlib.hooks import Hook, Moment, OnFailure, Phase, Task, Timer
-from containerlib.runtime import StartFailed
 from containerlib.standalone.hands import Hands, Inside
 from containerlib.standalone.telling import Telling
 

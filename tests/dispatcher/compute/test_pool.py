@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from containerlib.runtime import StartFailed
+from containerlib.handle import StartFailed
 from dispatcher.compute import pool as pool_module
 from dispatcher.compute.pool import AT_ONCE, CEILING, DEMAND_WINDOW_S, Pool
 from dispatcher.tasks import Tasks

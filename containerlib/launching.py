@@ -1,0 +1,99 @@
+"""The agent's line to the launcher: ask for a blank, hear which of its children ended."""
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from containerlib.cgroups import Group
+
+ANSWER_TIMEOUT_S = 10.0
+EXITS_KEPT = 1000  # that nobody has asked for yet; those of blanks that failed are never asked for
+
+
+class LauncherLine:
+    def __init__(self, path: str, on_lost: Callable[[], None]) -> None:
+        self._path = path
+        self._on_lost = on_lost
+        self._socket: socket.socket | None = None
+        self._replies: dict[int, asyncio.Future[tuple[int, list[int]]]] = {}
+        self._exits: dict[int, int] = {}
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    def connect(self) -> None:
+        """Raises OSError when no launcher listens."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            connection.connect(self._path)
+        except OSError:
+            connection.close()
+            raise
+        connection.setblocking(False)
+        self._socket = connection
+        asyncio.get_running_loop().add_reader(connection, self._read)
+
+    def close(self) -> None:
+        if self._socket is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        self._socket = None
+        for reply in self._replies.values():
+            if not reply.done():
+                reply.set_exception(ConnectionError("the launcher went away"))
+
+    async def ask(
+        self, slot: int, group: Group, etc_image: Path, descriptors: list[int], *, mapped: bool
+    ) -> tuple[int, list[int]]:
+        """The blank's pid, and [its socket, its pidfd]. Raises OSError."""
+        if self._socket is None:
+            raise ConnectionError(f"no launcher listens at {self._path}")
+        reply: asyncio.Future[tuple[int, list[int]]] = asyncio.get_running_loop().create_future()
+        self._replies[slot] = reply
+        try:
+            request = {"blank": slot, "groups": group.entrances(), "etc": str(etc_image), "mapped": mapped}
+            socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await reply
+        finally:
+            del self._replies[slot]
+
+    async def exit_status(self, pid: int) -> int | None:
+        """Of a child of the launcher that has ended; its word may come a moment after."""
+        for _ in range(20):
+            if pid in self._exits:
+                return self._exits.pop(pid)
+            if self._socket is None:
+                return None
+            await asyncio.sleep(0.002)
+        return None
+
+    def _read(self) -> None:
+        assert self._socket is not None
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self._socket, 65536, 2)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            message, descriptors = b"", []
+        if not message:
+            self.close()
+            self._on_lost()
+            return
+        report = json.loads(message)
+        if "exited" in report:
+            self._exits[report["exited"]] = report["status"]
+            while len(self._exits) > EXITS_KEPT:
+                del self._exits[next(iter(self._exits))]
+            return
+        self._exits.pop(report["pid"], None)  # of another process that had this number before
+        if (reply := self._replies.get(report["blank"])) and not reply.done():
+            reply.set_result((report["pid"], descriptors))
+        else:
+            for fd in descriptors:
+                os.close(fd)
