@@ -56,6 +56,7 @@ class Start(StrEnum):
 
     COLD = "cold"  # stopped, and started anew
     FROZEN = "frozen"  # stopped in its tracks, and thawed: it costs its memory
+    AUTO = "auto"  # whichever of them its own starts show to be worth it
 
 
 class Cause(StrEnum):

@@ -19,7 +19,7 @@ from dispatcher.cmdb.cache import Change, CMCache
 from dispatcher.cmdb.events import EventLog
 from dispatcher.cmdb.registration import Registration
 from dispatcher.cmdb.store import Store, Unavailable
-from dispatcher.compute import connected, logs, metrics, reconcile
+from dispatcher.compute import connected, logs, metrics, reconcile, strategy
 from dispatcher.compute.failures import Failures
 from dispatcher.compute.life import Life
 from dispatcher.compute.lives import Lives
@@ -27,8 +27,9 @@ from dispatcher.compute.protocol import Gone
 from dispatcher.compute.reception import Reception, Waiter
 from dispatcher.compute.reconcile import CountStep, Entry, Fate, Step
 from dispatcher.compute.rows import Rows
+from dispatcher.compute.strategy import Choice, Host, Measured
 from dispatcher.coreapi import service
-from dispatcher.domain import App, Cause, ComputeRow, ContainerRow, EventRow, Status, Switch
+from dispatcher.domain import App, Cause, ComputeRow, ContainerRow, EventRow, Start, Status, Switch
 from dispatcher.problems import Code, Problem
 from dispatcher.settings import Settings
 from dispatcher.tasks import Tasks, border
@@ -55,6 +56,7 @@ class Agent:
         self.registration = Registration(store, keys.compute_key(settings.compute))
         self._waiting: dict[str, list[Waiter]] = {}  # by life
         self._failures = Failures()
+        self._measured: dict[str, Measured] = {}  # of apps that may choose how they come back
         self._changed: dict[str, None] = {}  # apps to reconcile
         self._reconcile_wanted = asyncio.Event()
         self._something_lives = asyncio.Event()
@@ -104,6 +106,7 @@ class Agent:
             case keys.SpecKey(app) | keys.WordKey(app, _):
                 if isinstance(change.key, keys.SpecKey):
                     self._failures.forgive(app)
+                    self._measured.pop(app, None)
                 self._want_reconcile(app)
             case keys.ContainerKey(app, id):
                 row = self._cache.containers(app).get(id)
@@ -248,6 +251,7 @@ class Agent:
             if row.compute == self._settings.compute and self.lives.get(app, id) is None:
                 self.rows.put(app, id, None)
                 self._failures.forget(app, id)
+        self._measured.pop(app, None)
         if not self.lives.of(app):
             logs.remove(self._settings.log_dir, app)
 
@@ -363,6 +367,7 @@ class Agent:
         if was_frozen:
             self.tell(life, "thawed", f"{life.cause}: {life.detail}" if life.detail else str(life.cause))
             metrics.observe_thaw(life.cause, life.phases)
+            self._measure(life, Start.FROZEN)
         self.reception.publish_life(life)
         self.rows.put(life.app.name, life.id, self._row(life))
 
@@ -384,6 +389,7 @@ class Agent:
             if life.phases:  # one that a former agent started has none
                 self.tell(life, "ready", " ".join(f"{phase}={ms:.1f}ms" for phase, ms in life.phases.items()))
                 metrics.observe_start(life.cause, life.phases)
+                self._measure(life, Start.COLD)
         self.reception.publish_life(life)
         self.rows.put(life.app.name, life.id, self._row(life))
         if life.status is Status.RUNNING:  # only now: who is told that the old one drains must know the new one
@@ -391,7 +397,13 @@ class Agent:
                 if old.successor == life.id:
                     self._drain_replaced(old)
 
+    def _measure(self, life: Life, how: Start) -> None:
+        if life.app.spec.policy.start is Start.AUTO:
+            self._measured.setdefault(life.app.name, Measured()).woke(how, sum(life.phases.values()) / 1000)
+
     def not_frozen(self, life: Life, why: str) -> None:
+        if life.app.name in self._measured:
+            self._measured[life.app.name].freezes_failed += 1
         self.tell(life, "not frozen", f"{why}; it is stopped instead")
         self.lives.drain(life, "idle")
 
@@ -466,6 +478,8 @@ class Agent:
             if now >= next_slow:
                 next_slow = now + 5.0
                 self.lives.let_killed_die()
+                with border("looking after the host's memory"):
+                    self._relieve()
                 with border("looking after the reserve"):
                     self.registration.update(codec.encode(self._compute_row()))
                     await self.lives.shrink_reserve(now)
@@ -497,7 +511,7 @@ class Agent:
                 else:
                     self.lives.drain(life, "idle" if overdue_s < 0 else "its lifespan is over")
             case Fate.FREEZE:
-                self._freeze(life.app.name, now)
+                self._rest(life.app, now)
             case Fate.REPLACE:
                 self._replace(life, "its lifespan is over")
             case Fate.END:
@@ -505,15 +519,35 @@ class Agent:
             case Fate.LIVE:
                 pass
 
-    def _freeze(self, app: str, now: float) -> None:
-        """All that run, or none of them."""
-        running = [life for life in self.lives.of(app).values() if life.status is Status.RUNNING]
-        is_used = any(self._is_used_directly(life) for life in running)
-        for life in running:
-            if is_used:
+    def _rest(self, app: App, now: float) -> None:
+        """All that run are frozen, or all are stopped."""
+        running = [life for life in self.lives.of(app.name).values() if life.status is Status.RUNNING]
+        if any(self._is_used_directly(life) for life in running):
+            for life in running:
                 life.quiet_since = now - life.app.spec.policy.idle_s + RECHECK_S
-            elif time.time() < life.expires and not life.successor:
-                self.lives.freeze(life)
+            return
+        staying = [life for life in running if time.time() < life.expires and not life.successor]
+        choice = self._how_to_rest(app, staying)
+        for life in staying:
+            if choice.start is Start.FROZEN:
+                self.lives.freeze(life, choice.why)
+            else:
+                self.lives.drain(life, f"idle; {choice.why}")
+
+    def _how_to_rest(self, app: App, lives: list[Life]) -> Choice:
+        keeps_bytes = sum(life.handle.group.memory_bytes() for life in lives if life.handle)
+        return strategy.rest(app.spec.policy.start, self._measured.get(app.name, Measured()), _host(), keeps_bytes)
+
+    def _relieve(self) -> None:
+        """A host that runs short has better use for its memory than what `auto` keeps."""
+        kept: dict[str, int] = {}
+        for life in self.lives:
+            if life.is_frozen and life.app.spec.policy.start is Start.AUTO and not life.draining:
+                kept[life.app.name] = kept.get(life.app.name, 0) + life.kept_bytes
+        if kept and (app := strategy.to_stop(kept, _host())):
+            for life in self.lives.of(app).values():
+                if life.is_frozen:
+                    self.lives.drain(life, "the host's memory is short")
 
     def _end_of_frozen(self, life: Life) -> str:
         if life.status is not Status.FROZEN:
@@ -572,6 +606,11 @@ class Agent:
             memory_committed_bytes=sum(life.app.memory_bytes or 0 for life in lives),
             containers=len(lives),
         )
+
+
+def _host() -> Host:
+    memory = psutil.virtual_memory()
+    return Host(memory.total, memory.available)
 
 
 def _resting_row(row: ContainerRow) -> ContainerRow:

@@ -38,6 +38,8 @@ async def freeze(life: Life, listener: Listener) -> None:
         return
     kept(life)
     message = f"it keeps {life.kept_bytes / MIB:.1f} MiB of memory; {freed_bytes / MIB:.1f} MiB were taken back"
+    if life.frozen_for:
+        message += f"; {life.frozen_for}"
     listener.tell(life, "frozen", message)
 
 

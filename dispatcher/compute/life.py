@@ -38,6 +38,7 @@ class Life:
     freezing: asyncio.Task[None] | None = None
     is_frozen: bool = False  # all of it has stopped; with status frozen and without this it is about to
     kept_bytes: int = 0  # of memory, while it is frozen
+    frozen_for: str = ""  # why `auto` chose that
     stopping: bool = False
     successor: str = ""
     leaving: bool = False  # its row goes with it: it is not counted

@@ -415,8 +415,9 @@ class Lives:
 
     # ---- frozen and thawed
 
-    def freeze(self, life: Life) -> None:
+    def freeze(self, life: Life, why: str = "") -> None:
         """Once the proxies have let go of it. Its owner hears if the kernel does not do it."""
+        life.frozen_for = why
         life.move(state.Event.FREEZE)
         self._journal.write(life.record())
         self._let_go(life)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from dispatcher.domain import Policy, Start, Status
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 60.0
+MAY_FREEZE = (Start.FROZEN, Start.AUTO)
 # A life at least this long says that the site can run; what killed it then is no start failure.
 PROVEN_AFTER_S = 10.0
 
@@ -80,7 +81,7 @@ def _going_order(entry: Entry) -> tuple[int, int]:
 
 class Fate(StrEnum):
     LIVE = "live"
-    FREEZE = "freeze"  # silence, and its app is to keep its memory meanwhile
+    FREEZE = "freeze"  # silence, and its app may keep its memory meanwhile
     SLEEP = "sleep"  # silence: drain it, and leave its row
     REPLACE = "replace"  # old, and in use: a successor first
     END = "end"  # its successor listens, or it is old and its time after that is over too
@@ -91,7 +92,7 @@ def fate(policy: Policy, *, quiet_s: float, overdue_s: float, successor: Status 
     `successor`: the state of the container that is to replace this one, None if there is none yet."""
     if quiet_s >= policy.idle_s:
         # One that is to be replaced will not be needed any more, and one that is too old may not stay for it.
-        freezes = policy.start is Start.FROZEN and successor is None and overdue_s < 0
+        freezes = policy.start in MAY_FREEZE and successor is None and overdue_s < 0
         return Fate.FREEZE if freezes else Fate.SLEEP
     if successor is Status.RUNNING:
         return Fate.END
@@ -109,7 +110,7 @@ def end_of_frozen(policy: Policy, *, overdue_s: float) -> str:
     """Why a frozen container is to be stopped; empty if it is not. Its lifespan runs on."""
     if overdue_s >= 0:
         return "its lifespan is over"
-    return "" if policy.start is Start.FROZEN else "it is no longer to be frozen"
+    return "" if policy.start in MAY_FREEZE else "it is no longer to be frozen"
 
 
 def lifespan_s(policy: Policy, chance: float) -> float:

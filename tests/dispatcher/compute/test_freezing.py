@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dispatcher.compute import freezing
+from dispatcher.compute import agent, freezing, strategy
 from dispatcher.compute import lives as lives_module
 from dispatcher.compute.protocol import Answer, Live, Traffic
 from dispatcher.domain import Policy, Start, Status
@@ -438,3 +438,54 @@ async def test_one_that_was_being_stopped_while_frozen_is_stopped(compute: "Comp
 def test_what_a_proxy_is_told_of_a_frozen_one_has_its_address() -> None:
     live = Live("blog", "1", 1, Status.FROZEN, "100.96.0.2:80", turn=3)
     assert live.life == "blog/1.1"
+
+
+AUTO = Policy(idle_s=IDLE_S, start=Start.AUTO)
+
+
+async def test_auto_freezes_what_starts_slowly_and_says_why(
+    compute: "Compute", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategy, "FAST_S", 0.0)
+    container = await frozen(compute, AUTO)
+    assert container.group.frozen
+    (event,) = [event for event in await compute.events() if event.kind == "frozen"]
+    assert "a cold start takes" in event.message
+    await compute.wake()
+    assert len(compute.runtime.woken) == 1
+    await until(lambda: container.group.freezes == 2)
+
+
+async def test_auto_stops_what_starts_quickly_and_says_why(compute: "Compute") -> None:
+    await compute.app(policy=AUTO)
+    await compute.wake()
+    await until(lambda: asleep(compute))
+    (event,) = [event for event in await compute.events() if event.kind == "stopped"]
+    assert event.message.startswith("idle; a cold start takes 0.0")
+
+
+async def test_auto_gives_a_host_that_runs_short_its_memory_back(
+    compute: "Compute", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategy, "FAST_S", 0.0)
+    await frozen(compute, AUTO)
+    monkeypatch.setattr(agent, "_host", lambda: strategy.Host(1 << 30, 1))
+    compute.agent._relieve()
+    await until(lambda: asleep(compute))
+    events = [event for event in await compute.events() if event.kind == "stopped"]
+    assert [event.message for event in events] == ["the host's memory is short"]
+    assert "1" in compute.stored()  # its row stays
+
+
+async def test_auto_does_not_try_again_what_could_not_be_frozen(
+    compute: "Compute", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategy, "FAST_S", 0.0)
+    await compute.app(policy=AUTO)
+    await compute.wake()
+    compute.container().group.not_freezing = OSError(5, "Input/output error")
+    await until(lambda: asleep(compute))
+    await compute.wake()
+    await until(lambda: asleep(compute))
+    stopped = [event.message for event in await compute.events() if event.kind == "stopped"]
+    assert stopped == ["idle", "idle; it could not be frozen before"]
