@@ -51,7 +51,10 @@ class Flags:
     start_timeout: Annotated[Text, _flag("--start-timeout", "How long a start may take.", "TIME")] = None
     response_timeout: Annotated[Text, _flag("--response-timeout", "How long one request may take.", "TIME")] = None
     start: Annotated[
-        Start | None, _flag("--start", "Silence stops it (cold), freezes it, which keeps its memory (frozen), or whichever pays (auto).")
+        Start | None,
+        _flag(
+            "--start", "Silence stops it (cold), freezes it, which keeps its memory (frozen), or whichever pays (auto)."
+        ),
     ] = None
     while_starting: Annotated[
         WhileStarting | None, _flag("--while-starting", "Let browsers wait (hold) or show them a waiting page (page).")
