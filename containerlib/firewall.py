@@ -30,6 +30,7 @@ _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 class NetworkPolicy:
     outbound: bool = True
     host_ports: tuple[int, ...] = ()  # TCP, on any address of this host
+    bandwidth_bps: int | None = None  # bits a second each way, which its link is held to (network.py); None: no limit
 
 
 USUAL = NetworkPolicy()
@@ -123,14 +124,17 @@ class Firewall:
     def tear_down(self) -> None:
         run_nft(f"add table inet {self._table}\ndelete table inet {self._table}\n")
 
-    def grant(self, address: str, policy: NetworkPolicy) -> None:
-        """What it wants beyond the usual, or less. Raises OSError."""
-        for name, keys in elements(address, policy).items():
-            self._change("add", name, keys)
-
-    def withdraw(self, address: str, policy: NetworkPolicy) -> None:
-        for name, keys in elements(address, policy).items():
-            self._change("del", name, keys)
+    def change(self, address: str, before: NetworkPolicy, after: NetworkPolicy) -> None:
+        """What is in both is left alone. Raises OSError."""
+        old, new = elements(address, before), elements(address, after)
+        for name in (SERVICES, OFFLINE):
+            had, has = old.get(name, []), new.get(name, [])
+            for verb, keys in (
+                ("add", [key for key in has if key not in had]),
+                ("del", [key for key in had if key not in has]),
+            ):
+                if keys:
+                    self._change(verb, name, keys)
 
     def keep_only(self, policies: Mapping[str, NetworkPolicy]) -> None:
         """By address. In one transaction: nobody is without what he has for a moment."""

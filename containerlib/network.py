@@ -22,6 +22,11 @@ from containerlib import netlink
 from containerlib.sockdiag import SocketDiag
 
 GROUP = 0x6663  # of every container's link on this host, for rules: by its name it could be taken for somebody else's
+BURST_S, QUEUE_S = (
+    0.01,
+    0.1,
+)  # of a limited bandwidth: how much may pass at once after a pause, and how long the rest may wait
+BURST_BYTES_MIN, QUEUE_BYTES_MIN = 4096, 64 << 10  # a packet fits, and a few of TCP's
 SLOT_FIRST = 2  # 0 is the network's own address, 1 the host's
 _LOOPBACK_INDEX = 1
 
@@ -76,6 +81,26 @@ class Wire:
     index: int
     address: str
     diag: SocketDiag
+
+
+def bucket_of(index: int, bandwidth_bps: int) -> netlink.Request:
+    """Pure."""
+    rate_bytes = bandwidth_bps // 8
+    burst_bytes = max(BURST_BYTES_MIN, int(rate_bytes * BURST_S))
+    queue_bytes = max(QUEUE_BYTES_MIN, int(rate_bytes * QUEUE_S))
+    sizes = {"burst_bytes": min(burst_bytes, 1 << 30), "queue_bytes": min(queue_bytes, 1 << 30)}
+    return netlink.bucket(index, rate_bytes, **sizes)
+
+
+def _change_bucket(route: netlink.Route, index: int, bandwidth_bps: int | None) -> None:
+    if bandwidth_bps is not None:
+        route.request(bucket_of(index, bandwidth_bps))
+        return
+    try:
+        route.request(netlink.no_bucket(index))
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EINVAL):  # there is none
+            raise
 
 
 class Network:
@@ -165,6 +190,20 @@ class Network:
     def disconnect_name(self, name: str) -> None:
         with suppress(OSError):  # there is none
             self._delete(socket.if_nametoindex(name))
+
+    def shape(self, wire: Wire, pid: int, bandwidth_bps: int | None) -> None:
+        """Holds both ends to so many bits a second, each way; None: no limit, of one that has none, too. From inside it cannot be
+        lifted: the namespace is the host's."""
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with self._inside(namespace):
+                index = socket.if_nametoindex("eth0")
+                inner = netlink.Route()
+        finally:
+            os.close(namespace)
+        with inner:
+            _change_bucket(inner, index, bandwidth_bps)
+        _change_bucket(self._fast, wire.index, bandwidth_bps)
 
     def slots_in_use(self) -> set[int]:
         names = (link.get("ifname") for link in self._route.get_links())

@@ -226,11 +226,18 @@ class Runtime:
         return {name: (at - before) * 1000 for (_, before), (name, at) in itertools.pairwise(marks)}
 
     async def _grant(self, blank: Container, policy: NetworkPolicy) -> None:
-        blank.policy = self._policies[blank.address] = policy
         try:
-            await self._blocking(self.firewall.grant, blank.address, policy)
+            await self.set_policy(blank, policy)
         except OSError as error:
             raise StartFailed(f"its network policy cannot be set: {error}") from error
+
+    async def set_policy(self, container: Container, policy: NetworkPolicy) -> None:
+        """Instead of the one that it has; connections that it has already are not cut. Raises OSError."""
+        before, container.policy = container.policy, policy
+        self._policies[container.address] = policy
+        await self._blocking(self.firewall.change, container.address, before, policy)
+        if policy.bandwidth_bps != before.bandwidth_bps:
+            await self._blocking(self.network.shape, container.wire, container.pid, policy.bandwidth_bps)
 
     @staticmethod
     def exec_failure(container: Container) -> str:
@@ -252,6 +259,8 @@ class Runtime:
                 half_made.callback(os.close, pidfd)
                 wire = await self._blocking(self.network.window, slot, pid)
                 half_made.callback(wire.diag.close)
+                # The former agent may have died in the middle of a change.
+                await self._blocking(self.network.shape, wire, pid, policy.bandwidth_bps)
                 out = os.open(directory / "out", flags)
                 half_made.callback(os.close, out)
                 err = os.open(directory / "err", flags)
@@ -263,7 +272,7 @@ class Runtime:
             half_made.pop_all()
         self._slots.add(slot)
         container = Container(slot, pid, pidfd, self.tree.group(str(slot)), wire, (out, err), "", started)
-        if policy != USUAL:  # `sweep` sets it
+        if policy != USUAL:  # `sweep` sets what the firewall knows of it
             container.policy = self._policies[container.address] = policy
         if not (init and self.can_spawn):
             return container
@@ -286,7 +295,7 @@ class Runtime:
         container.close()
         await self._disconnect(container.wire)
         if self._policies.pop(container.address, None):
-            await self._blocking(self.firewall.withdraw, container.address, container.policy)
+            await self._blocking(self.firewall.change, container.address, container.policy, USUAL)
         await self._remove_slot(container.slot)
 
     async def _disconnect(self, wire: Wire) -> None:

@@ -49,7 +49,7 @@ def limits_of(spec: ContainerSpec) -> Limits:
 
 
 def policy_of(spec: ContainerSpec) -> NetworkPolicy:
-    return NetworkPolicy(spec.network.outbound, spec.network.host_services)
+    return NetworkPolicy(spec.network.outbound, spec.network.host_services, spec.network.bandwidth_bps)
 
 
 def cgroup_contents(spec: ContainerSpec, version: int, devices: Mapping[str, str]) -> tuple[FileContent, ...]:
@@ -96,12 +96,11 @@ def _number(field: str, word: int | str) -> int:
 
 def not_yet(spec: ContainerSpec) -> list[str]:
     """What a start would have to leave out, and therefore refuses."""
-    security, network = spec.security, spec.network
+    security = spec.security
     found = {
         "capabilities": bool(security.capabilities),
         "seccomp": security.seccomp != DEFAULT_PROFILE,
         "apparmor": bool(security.apparmor),
-        "network.bandwidth": network.bandwidth_bps is not None,
     }
     return [name for name, is_asked in found.items() if is_asked]
 

@@ -121,6 +121,8 @@ class AppSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     host_ports: Annotated[
         tuple[Port, ...], msgspec.Meta(max_length=64)
     ] = ()  # TCP ports of the Compute itself that it may reach
+    # Bits a second that each container may send, and receive; None: no limit. Changed while it runs.
+    bandwidth_bps: Annotated[int, msgspec.Meta(ge=8_000, le=1 << 50)] | None = None
     init: bool = True  # a tiny init is PID 1, reaps and forwards signals
     policy: Policy = Policy()
 

@@ -13,6 +13,7 @@ from containerlib.units import (
     parse_cpu,
     parse_duration,
     parse_memory,
+    parse_rate,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "parse_cpu",
     "parse_duration",
     "parse_memory",
+    "parse_rate",
 ]

@@ -6,7 +6,7 @@ from containerlib.spec import ContainerSpec
 
 # The kernel changes these under a running program; the rest of them are the runner's own business.
 APPLIED = (
-    "cgroup", "rlimits", "hooks", "timers", "cgroup_hooks", "signal_handlers", "lifespan", "stop", "metadata",
+    "cgroup", "network", "rlimits", "hooks", "timers", "cgroup_hooks", "signal_handlers", "lifespan", "stop", "metadata",
 )  # fmt: skip
 
 
@@ -25,6 +25,10 @@ class Changes:
 def changes(old: ContainerSpec, new: ContainerSpec) -> Changes:
     """Functions read anew are never the same ones: where they are there, they count as changed."""
     changed = [each.name for each in fields(old) if each.compare and getattr(old, each.name) != getattr(new, each.name)]
-    return Changes(
-        tuple(name for name in changed if name in APPLIED), tuple(name for name in changed if name not in APPLIED)
-    )
+    applied = [name for name in changed if name in APPLIED and (name != "network" or _is_wired_alike(old, new))]
+    return Changes(tuple(applied), tuple(name for name in changed if name not in applied))
+
+
+def _is_wired_alike(old: ContainerSpec, new: ContainerSpec) -> bool:
+    """An address is for a whole life."""
+    return old.network.address == new.network.address

@@ -345,16 +345,17 @@ class Runner:
         applied = replace(self.spec, **{name: getattr(spec, name) for name in changed.now})
         if failure := await self.hands.load(definitions.texts, spec.name, tasks_of(applied)):
             raise control.Refused(failure)
-        self._apply(self.container, applied)
+        await self._apply(self.container, applied)
         await self._phase(Phase.AFTER_RELOAD)
         return changed.describe()
 
-    def _apply(self, container: Container, spec: ContainerSpec) -> None:
+    async def _apply(self, container: Container, spec: ContainerSpec) -> None:
         before, self.spec = self.spec, spec
         try:
             container.group.set_limits(starting.limits_of(spec), before=starting.limits_of(before))
             applying.write_settings(container.group, spec)
             applying.set_rlimits(spec, container.group.processes())
+            await self._runtime.set_policy(container, starting.policy_of(spec))
             self._watches.close()
             self._watch_memory(container)
         except (OSError, StartFailed) as error:

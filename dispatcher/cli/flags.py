@@ -37,6 +37,10 @@ class Flags:
     host_ports: Annotated[
         Text, _flag("--host-ports", "TCP ports of the host that it may reach, such as 3306,6379; '' for none.", "PORTS")
     ] = None
+    bandwidth: Annotated[
+        Text,
+        _flag("--bandwidth", "What each container may send, and receive, such as 10Mbit; '' for no limit.", "RATE"),
+    ] = None
 
     containers: Annotated[Text, _flag("--containers", "How many containers, or auto.")] = None
     cpu: Annotated[Text, _flag("--cpu", "Share of one core for each container such as 60%, or auto.")] = None

@@ -11,7 +11,7 @@ import msgspec
 from dispatcher.cli.flags import Flags
 from dispatcher.domain import AppSpec
 from dispatcher.problems import Code, Problem
-from dispatcher.units import parse_cpu, parse_duration
+from dispatcher.units import parse_cpu, parse_duration, parse_rate
 
 _CONSTRAINT = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _TIMES = ("idle", "lifespan", "drain_grace", "stop_grace", "start_timeout", "response_timeout")
@@ -66,6 +66,8 @@ def _built(values: dict[str, Any], flags: Flags, cwd: str) -> AppSpec:
             values[field] = value
     if flags.host_ports is not None:
         values["host_ports"] = _parsed("host_ports", parse_ports, flags.host_ports)
+    if flags.bandwidth is not None:
+        values["bandwidth_bps"] = _parsed("bandwidth", parse_rate, flags.bandwidth) if flags.bandwidth else None
     mounts = {mount["target"]: mount for mount in values.get("mounts", ())}
     mounts |= {mount["target"]: mount for mount in (parse_mount(word, cwd) for word in flags.mount or ())}
     values["mounts"] = list(mounts.values())

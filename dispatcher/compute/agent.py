@@ -22,7 +22,7 @@ from dispatcher.cmdb.store import Store, Unavailable
 from dispatcher.compute import connected, logs, metrics, reconcile, strategy
 from dispatcher.compute.failures import Failures
 from dispatcher.compute.life import Life
-from dispatcher.compute.lives import Lives
+from dispatcher.compute.lives import LIVE, Lives
 from dispatcher.compute.protocol import Gone
 from dispatcher.compute.reception import Reception, Waiter
 from dispatcher.compute.reconcile import CountStep, Entry, Fate, Step
@@ -630,7 +630,8 @@ def _resting_row(row: ContainerRow) -> ContainerRow:
 def _must_restart(app: App, life: Life) -> bool:
     """It differs in what only a new process can take in; the policy is read anew at each decision."""
     old = life.app
-    return msgspec.structs.replace(app.spec, policy=old.spec.policy) != old.spec or app.uid != old.uid
+    live = {name: getattr(old.spec, name) for name in ("policy", *LIVE)}
+    return msgspec.structs.replace(app.spec, **live) != old.spec or app.uid != old.uid
 
 
 def _cpu_word(app: App) -> str:

@@ -39,6 +39,7 @@ from dispatcher.tasks import Tasks, border
 ACK_S = 2.0  # a proxy that does not confirm a drain within this is taken at its last word
 LOG_AFTER_S = 0.02  # of its start: opening its log takes 0.5 ms, of the CPU that a program boots on as often as not
 REATTACH_S = 3.0  # in which the proxies of a former agent come back and tell their counts
+LIVE = ("bandwidth_bps",)  # of a spec: what changes under a program that runs
 _SOMEBODY = -1  # stands for proxies that have not attached yet
 HEALTH_EVERY_S = 0.1
 _log = logging.getLogger(__name__)
@@ -463,10 +464,21 @@ class Lives:
                 life.handle.group.set_memory(before.memory_bytes)
                 raise
         self._journal.write(life.record())
+        if any(getattr(app.spec, name) != getattr(before.spec, name) for name in LIVE):
+            self._tasks.start(self._readjust(life), name=f"readjust {life.name}")
+
+    async def _readjust(self, life: Life) -> None:
+        """What takes the kernel milliseconds."""
+        assert life.handle is not None
+        try:
+            await self._runtime.set_policy(life.handle, _network_policy(life.app.spec))
+        except OSError as error:
+            if not life.ended.is_set():
+                self._listener.tell(life, "refused", f"the kernel refused its new limits: {error}")
 
 
 def _network_policy(spec: AppSpec) -> NetworkPolicy:
-    return NetworkPolicy(spec.outbound, spec.host_ports)
+    return NetworkPolicy(spec.outbound, spec.host_ports, spec.bandwidth_bps)
 
 
 def _why_not_ready(finding: Finding, port: int, timeout_s: float) -> str:

@@ -176,10 +176,10 @@ def test_the_host_reaches_a_container_and_not_the_other_way_round_but_for_what_w
         assert client.recv(10) == b"fro"
     assert lab.from_inside(wire, dial(lab.host, port)) == "Connection refused"
     policy = NetworkPolicy(host_ports=(port,))
-    lab.firewall.grant(wire.address, policy)
+    lab.firewall.change(wire.address, USUAL, policy)
     assert lab.from_inside(wire, dial(lab.host, port)) == "done"
     assert lab.from_inside(other, dial(lab.host, port)) == "Connection refused"
-    lab.firewall.withdraw(wire.address, policy)
+    lab.firewall.change(wire.address, policy, USUAL)
     assert lab.from_inside(wire, dial(lab.host, port)) == "Connection refused"
 
 
@@ -257,7 +257,7 @@ def test_the_world_sees_this_hosts_address_unless_the_container_is_denied_it(lab
                 assert accepted.getpeername()[0] == GATEWAY
         else:
             assert lab.from_inside(wire, dial(address, 80)) == "No route to host"
-    lab.firewall.grant(wire.address, NetworkPolicy(outbound=False))
+    lab.firewall.change(wire.address, USUAL, NetworkPolicy(outbound=False))
     assert lab.elements("offline") == [wire.address]
     assert lab.from_inside(wire, dial(WORLD, 80)) == "No route to host"
     dial(wire.address, 8000)()  # it answers the host all the same
@@ -266,8 +266,8 @@ def test_the_world_sees_this_hosts_address_unless_the_container_is_denied_it(lab
 @pytest.mark.system
 def test_setting_up_again_keeps_what_was_granted_and_keep_only_takes_the_rest(lab: Lab) -> None:
     gone, kept = lab.network.addresses.of(7), lab.network.addresses.of(8)
-    lab.firewall.grant(gone, NetworkPolicy(host_ports=(80,), outbound=False))
-    lab.firewall.grant(kept, NetworkPolicy(host_ports=(443,)))
+    lab.firewall.change(gone, USUAL, NetworkPolicy(host_ports=(80,), outbound=False))
+    lab.firewall.change(kept, USUAL, NetworkPolicy(host_ports=(443,)))
     lab.firewall.set_up([])
     assert len(lab.elements("services")) == 2
     lab.firewall.keep_only({kept: NetworkPolicy(host_ports=(443,))})
@@ -279,5 +279,5 @@ def test_setting_up_again_keeps_what_was_granted_and_keep_only_takes_the_rest(la
 def test_a_set_that_is_not_there_is_an_error_with_its_name(lab: Lab) -> None:
     lab.firewall.tear_down()
     with pytest.raises(OSError, match=r"nftables set fastcontainer_.* services"):
-        lab.firewall.grant("10.9.0.7", NetworkPolicy(host_ports=(80,)))
+        lab.firewall.change("10.9.0.7", USUAL, NetworkPolicy(host_ports=(80,)))
     lab.firewall.tear_down()  # twice is harmless

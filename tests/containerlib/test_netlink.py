@@ -94,3 +94,20 @@ def test_what_is_there_already_is_refused() -> None:
         assert refused.value.errno == errno.EEXIST
 
     alone(check)
+
+
+def test_a_limit_of_what_leaves_is_changed_in_place_and_lifted() -> None:
+    def check(route: Route) -> None:
+        one, _ = pair(route)
+        for rate in (125_000, 2_500_000_000):
+            route.request(netlink.bucket(one, rate, burst_bytes=10_000, queue_bytes=70_000))
+            with IPRoute() as seen:
+                (queue,) = [each for each in seen.get_qdiscs(one) if each.get("kind") == "tbf"]
+            parameters = queue.get("options").get("TCA_TBF_PARMS")
+            assert (parameters["rate"], parameters["limit"]) == (rate, 70_000)
+        route.request(netlink.no_bucket(one))
+        with pytest.raises(OSError) as refused:
+            route.request(netlink.no_bucket(one))
+        assert refused.value.errno in (errno.ENOENT, errno.EINVAL)
+
+    alone(check)

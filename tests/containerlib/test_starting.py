@@ -122,7 +122,6 @@ def test_what_is_done_at_the_gate_is_done_before_the_user_namespace(changes: dic
         ({"security": Security(("chown",))}, "capabilities"),
         ({"security": Security(seccomp="/x.json")}, "seccomp"),
         ({"security": Security(apparmor="web")}, "apparmor"),
-        ({"network": NetworkAccess(bandwidth_bps=8000)}, "network.bandwidth"),
     ],
 )
 def test_what_cannot_be_had_yet_is_refused_and_not_left_out(changes: dict[str, Any], name: str) -> None:
@@ -143,8 +142,9 @@ def test_the_root_of_an_image_comes_before_what_lies_in_it() -> None:
 
 
 def test_what_it_may_reach_is_granted_before_it_starts() -> None:
-    steps = told(ContainerSpec("blog", ("php",), network=NetworkAccess(outbound=False, host_services=(25,))))
-    granted = "host Grant(address='100.96.0.9', NetworkPolicy(outbound=False, host_ports=(25,)))"
+    network = NetworkAccess(outbound=False, host_services=(25,), bandwidth_bps=8_000)
+    steps = told(ContainerSpec("blog", ("php",), network=network))
+    granted = "host Grant(address='100.96.0.9', NetworkPolicy(outbound=False, host_ports=(25,), bandwidth_bps=8000))"
     assert position(steps, granted) < position(steps, "SetHostname")
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from containerlib.hooks import Moment, Timer
-from containerlib.spec import Cgroup, ContainerSpec, Lifespan, Rlimit
+from containerlib.spec import Cgroup, ContainerSpec, Lifespan, NetworkAccess, Rlimit
 from containerlib.standalone.reload import Changes, changes
 
 SPEC = ContainerSpec("web", ("x",))
@@ -22,6 +22,8 @@ def tick(container: Moment) -> None: ...
         ({"cgroup": Cgroup(pids=9)}, Changes(("cgroup",), ())),
         ({"command": ("y",), "env": {"A": "1"}}, Changes((), ("command", "env"))),
         ({"lifespan": Lifespan(5), "workdir": "/srv"}, Changes(("lifespan",), ("workdir",))),
+        ({"network": NetworkAccess(outbound=False, bandwidth_bps=9_000)}, Changes(("network",), ())),
+        ({"network": NetworkAccess("10.0.0.7", bandwidth_bps=9_000)}, Changes((), ("network",))),
         ({"rlimits": (Rlimit("core", 0, 0),)}, Changes(("rlimits",), ())),
         ({"timers": (Timer(function=tick, delay_s=1),)}, Changes(("timers",), ())),
     ],

@@ -102,6 +102,39 @@ def test_its_lifespan_ends_it(box: Box) -> None:
     assert (done.returncode, done.stderr) == (143, "web: its lifespan is over\n")
 
 
+def test_its_bandwidth_holds_each_way_and_changes_on_reload(box: Box) -> None:
+    """A megabyte at a megabyte a second, to it and back."""
+    program = (
+        "import socket\n"
+        "server = socket.create_server(('', 80))\n"
+        "while True:\n"
+        "    peer = server.accept()[0]\n"
+        "    got = b''.join(iter(lambda: peer.recv(65536), b''))\n"
+        "    peer.sendall(got)\n"
+        "    peer.close()\n"
+    )
+    body = f"    c.command('/usr/bin/python3', '-SIc', {program!r})\n    c.readiness(port=80)\n    c.stop(grace=0)\n"
+    file = box.define(body + "    c.network.bandwidth = '8Mbit'\n")
+    box.start("run", file)
+    record = box.until_running()
+    assert all(0.6 < each < 4 for each in _to_and_fro(record.address))
+    box.define(body)
+    assert "applied: network" in box.call("reload", "web").stdout
+    assert max(_to_and_fro(record.address)) < 0.6
+
+
+def _to_and_fro(address: str) -> tuple[float, float]:
+    with socket.create_connection((address, 80), timeout=10) as peer:
+        began = time.monotonic()
+        peer.sendall(bytes(1 << 20))
+        peer.shutdown(socket.SHUT_WR)
+        first = peer.recv(1)
+        turned, left = time.monotonic(), (1 << 20) - len(first)
+        while left:
+            left -= len(peer.recv(65536))
+        return turned - began, time.monotonic() - turned
+
+
 def test_what_a_definition_says_of_its_files_and_limits_is_so(box: Box) -> None:
     (box.directory / "data").mkdir()
     (box.directory / "data/hello").write_text("hi")
@@ -179,7 +212,7 @@ def test_who_does_not_stop_is_killed_after_its_grace_and_at_once_when_asked_twic
         ("    c.command('true')\n    c.user('www-data')\n", 1, "user: 'www-data' is none of root, app, nobody"),
         ("    c.command('true')\n    c.cgroup.v1['cpu.x'] = 1\n    c.cgroup.v2['cpu.x'] = 1\n", 1, "a setting of its cgroup"),
         ("    c.command('true')\n    c.bootstrap.image('php')\n", 1, "fastcontainer container create"),
-        ("    c.command('true')\n    c.network.bandwidth = '1Mbit'\n", 1, "not possible yet: network.bandwidth"),
+        ("    c.command('true')\n    c.apparmor('web')\n", 1, "not possible yet: apparmor"),
         ("    c.command('true')\n    c.network.address = '100.1.1.1'\n", 4, "is the first, second or last of 16"),
         ("    c.command('true')\n    c.tmpfs('/usr/x')\n", 1, "Read-only file system"),
     ],

@@ -43,6 +43,7 @@ def test_new_spec() -> None:
         init=False,
         outbound=False,
         host_ports="3306, 6379",
+        bandwidth="10Mbit",
         idle="1h30m",
         start=Start.FROZEN,
         while_starting=WhileStarting.PAGE,
@@ -66,6 +67,7 @@ def test_new_spec() -> None:
         init=False,
         outbound=False,
         host_ports=(3306, 6379),
+        bandwidth_bps=10_000_000,
         policy=policy,
     )
 
@@ -77,8 +79,13 @@ def test_no_flags_change_nothing() -> None:
 
 
 def test_flags_can_take_back() -> None:
-    old = AppSpec(("x",), host_ports=(80,), policy=Policy(concurrency=2, health_path="/h", server_timing=True))
-    flags = Flags(concurrency="auto", health_path="", server_timing=False, host_ports="")
+    old = AppSpec(
+        ("x",),
+        host_ports=(80,),
+        bandwidth_bps=9_000,
+        policy=Policy(concurrency=2, health_path="/h", server_timing=True),
+    )
+    flags = Flags(concurrency="auto", health_path="", server_timing=False, host_ports="", bandwidth="")
     assert changed_spec(old, flags, "/") == AppSpec(("x",))
 
 
