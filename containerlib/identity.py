@@ -22,11 +22,12 @@ class Identity:
     user: int = APP_USER  # as it is numbered inside; None for `group`: the same
     group: int | None = None
     groups: tuple[int, ...] = ()
+    capabilities: int = 0  # over its own ids, as a mask
     gate: bool = False  # with all its files in place it says `gate` and waits for `go`
 
     def to_bytes(self) -> bytes:
         # A site that is woken is its own user and passes no gate: what is not said need not be read.
-        usual = self.user == APP_USER and self.group is None and not self.groups and not self.gate
+        usual = self.user == APP_USER and self.group is None and not (self.groups or self.capabilities or self.gate)
         return json.dumps({name: getattr(self, name) for name in (_USUAL if usual else self.__slots__)}).encode()
 
     @classmethod
@@ -39,4 +40,4 @@ class Identity:
         return cls(**values)
 
 
-_USUAL = tuple(name for name in Identity.__slots__ if name not in ("user", "group", "groups", "gate"))
+_USUAL = tuple(name for name in Identity.__slots__ if name not in ("user", "group", "groups", "capabilities", "gate"))

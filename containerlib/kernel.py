@@ -43,11 +43,13 @@ RESOLVE_NO_SYMLINKS = 4
 
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
+PR_SET_KEEPCAPS = 8
 PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 # linux/seccomp.h
@@ -165,20 +167,34 @@ def join_session_keyring() -> None:
     _check(_libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None), "keyctl", "JOIN_SESSION_KEYRING")
 
 
-def empty_bounding_set() -> None:
-    """To the kernel's own last capability, whatever its number: a list of names would leave newer ones in. There is no call for all
+def empty_bounding_set(kept: int = 0) -> None:
+    """But for `kept`, a mask. To the kernel's own last capability, whatever its number: a list of names would leave newer ones in. There is no call for all
     of them, and these forty are on the way of a request."""
     drop = _libc.prctl
     for capability in range(last_capability() + 1):
-        if drop(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+        if not kept >> capability & 1 and drop(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
             _check(-1, "prctl PR_CAPBSET_DROP", capability)
 
 
-def capset(permitted: int) -> None:
-    """Permitted and effective capabilities of this thread, as a mask; nothing inheritable."""
+def capset(permitted: int, inheritable: int = 0) -> None:
+    """Permitted and effective, and inheritable capabilities of this thread, as masks."""
     low, high = permitted & 0xFFFFFFFF, permitted >> 32
+    inherited = inheritable & 0xFFFFFFFF, inheritable >> 32
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    _check(_libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)), "capset", f"{permitted:#x}")
+    data = struct.pack("=6I", low, low, inherited[0], high, high, inherited[1])
+    _check(_libc.capset(header, data), "capset", f"{permitted:#x}")
+
+
+def keep_capabilities() -> None:
+    """Over the next change of the user, as permitted ones; exec forgets it."""
+    prctl(PR_SET_KEEPCAPS, 1)
+
+
+def raise_ambient(mask: int) -> None:
+    """Kept over exec by a user who is not root; they must be permitted and inheritable."""
+    for capability in range(last_capability() + 1):
+        if mask >> capability & 1:
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
 
 
 def capget() -> int:

@@ -276,8 +276,10 @@ class LeaveSessionKeyring(Operation):
 
 @dataclass(frozen=True, slots=True)
 class EmptyBoundingSet(Operation):
+    kept: int = 0  # a mask
+
     def execute(self) -> None:
-        kernel.empty_bounding_set()
+        kernel.empty_bounding_set(self.kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,18 +292,26 @@ class EnterCgroupNamespace(Operation):
 
 @dataclass(frozen=True, slots=True)
 class BecomeUser(Operation):
-    """For good, and without any capability: outside of a user namespace's own root the kernel clears none by itself until exec."""
+    """For good, and without any capability but those of a mask, over exec, too: outside of a user namespace's own root the kernel
+    clears none by itself until then."""
 
     uid: int
     group: int | None = None  # the user's own
     groups: tuple[int, ...] = ()
+    capabilities: int = 0
 
     def execute(self) -> None:
         gid = self.uid if self.group is None else self.group
         os.setgroups(self.groups)
         os.setresgid(gid, gid, gid)
+        if self.capabilities:
+            kernel.keep_capabilities()
         os.setresuid(self.uid, self.uid, self.uid)
-        kernel.capset(0)
+        # Executed by root a program has what is permitted, and loses it with root; by others it has what is ambient.
+        ambient = self.capabilities if self.uid else 0
+        kernel.capset(self.capabilities, ambient)
+        if ambient:
+            kernel.raise_ambient(ambient)
 
 
 @dataclass(frozen=True, slots=True)

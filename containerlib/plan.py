@@ -129,8 +129,9 @@ def generated_files(identity: Identity, *, mapped: bool) -> dict[str, str]:
     return {
         "passwd": f"root:x:0:0:root:/root:/usr/sbin/nologin\n"
         f"app:x:{uid}:{uid}:{name}:/tmp:/bin/sh\n"
+        "www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n"  # whom a web server that begins as root becomes
         "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-        "group": f"root:x:0:\napp:x:{uid}:\nnogroup:x:65534:\n",
+        "group": f"root:x:0:\napp:x:{uid}:\nwww-data:x:33:\nnogroup:x:65534:\n",
         "hostname": f"{name}\n",
         "hosts": f"127.0.0.1 localhost\n::1 localhost\n{identity.address} {name}\n",
     }
@@ -153,7 +154,7 @@ def identity_plan(
     """`namespace`: None where the kernel has no user namespaces for us. `control`: where it asks at the gate."""
     if namespace is not None:
         owner = identity.uid if identity.user == APP_USER else outside(identity.uid, identity.user)
-        user = BecomeUser(identity.user, identity.group, identity.groups)
+        user = BecomeUser(identity.user, identity.group, identity.groups, identity.capabilities)
     else:
         owner, user = identity.uid, BecomeUser(identity.uid)
     return (
@@ -163,7 +164,7 @@ def identity_plan(
         GiveAway(log_fds, owner),
         EnterCgroupNamespace(),
         # Whoever enters a user namespace has every capability over it, in the bounding set too.
-        *((EnterUserNamespace(namespace, identity.uid), EmptyBoundingSet()) if namespace else ()),
+        *((EnterUserNamespace(namespace, identity.uid), EmptyBoundingSet(identity.capabilities)) if namespace else ()),
         user,
         ChangeDirectory(identity.workdir),
     )

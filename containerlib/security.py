@@ -134,7 +134,10 @@ def _capabilities(facts: Facts) -> Iterator[Finding]:
             severity = (Severity.MEDIUM if own else Severity.HIGH) if may else Severity.LOW
             names = " ".join(capability_names(mask))
             yield Finding(
-                severity, f"capabilities {name}", f"{_who(process)}: {names}", "start it anew: nobody needs any"
+                severity,
+                f"capabilities {name}",
+                f"{_who(process)}: {names}",
+                "only what its definition asks for: else start it anew",
             )
 
 

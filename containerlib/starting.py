@@ -16,7 +16,7 @@ from containerlib.identity import Identity
 from containerlib.idmap import APP_USER, NOBODY
 from containerlib.operations import AttachMount, BindReadonly, MakeDirectory, Mask, MountTmpfs, Operation, PauseAtGate
 from containerlib.spec import ContainerSpec, Hidden, Image, Mount, Tmpfs
-from containerlib.spec.security import DEFAULT_PROFILE
+from containerlib.spec.security import DEFAULT_PROFILE, capability_mask
 from containerlib.userns import EnterUserNamespace, UserNamespace
 
 # Before a program runs. Those of the first group come to pass before its identity is known to the waiting process, those of the
@@ -32,6 +32,7 @@ BEFORE_IDENTITY = (
 )
 AT_THE_GATE = (Phase.AFTER_ROOT,)
 TMPFS_INODES = 100_000
+WWW_DATA = 33
 FILES_OF_ETC = ("hosts", "hostname", "resolv.conf")  # instead of an image's own
 AFTER_EXEC = (Phase.AFTER_START, Phase.READY)
 
@@ -75,13 +76,14 @@ def identity_of(spec: ContainerSpec, uid: int, address: str) -> Identity:
         user=APP_USER if spec.user.user is None else _number("user", spec.user.user),
         group=None if group is None else _number("group", group),
         groups=tuple(_number("groups", each) for each in spec.user.groups),
+        capabilities=capability_mask(spec.security.capabilities),
     )
 
 
 # Of the generated files of a container with the host's /usr (plan.py).
 _KNOWN = {
-    "user": {"root": 0, "app": APP_USER, "nobody": NOBODY},
-    "group": {"root": 0, "app": APP_USER, "nogroup": NOBODY},
+    "user": {"root": 0, "app": APP_USER, "www-data": WWW_DATA, "nobody": NOBODY},
+    "group": {"root": 0, "app": APP_USER, "www-data": WWW_DATA, "nogroup": NOBODY},
 }
 
 
@@ -98,7 +100,6 @@ def not_yet(spec: ContainerSpec) -> list[str]:
     """What a start would have to leave out, and therefore refuses."""
     security = spec.security
     found = {
-        "capabilities": bool(security.capabilities),
         "seccomp": security.seccomp != DEFAULT_PROFILE,
         "apparmor": bool(security.apparmor),
     }

@@ -1,5 +1,6 @@
 """What a container may do beyond nothing. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from containerlib.checks import SpecError, absolute_path, no_doubles, one_of, text
@@ -12,6 +13,29 @@ CAPABILITIES = (
     "sys_tty_config", "mknod", "lease", "audit_write", "audit_control", "setfcap", "mac_override", "mac_admin", "syslog",
     "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore",
 )  # fmt: skip
+_HOSTS = "counts for the host's own user namespace alone: there it would be a way out, here it would change nothing"
+_NETWORK = "is over the network, whose namespace is the host's: it would change nothing here, and must not"
+# What a container's root may have, because it counts for its own ids alone; and of all others why it may not.
+ALLOWED = (
+    "chown", "dac_override", "fowner", "fsetid", "kill", "net_bind_service", "setgid", "setpcap", "setuid", "sys_chroot",
+)  # fmt: skip
+REFUSED = {
+    "sys_admin": "is every right at once: mounts, namespaces, limits",
+    "sys_ptrace": "reads and changes other processes, such as PID 1 while it still is a copy of the launcher",
+    "dac_read_search": "opens files by handle, past every root and mask; dac_override does for a container's own files",
+    "sys_module": "loads code into the kernel",
+    "sys_rawio": "reaches the machine's memory and ports",
+    "sys_boot": "restarts the host",
+    "sys_time": "sets the host's clock",
+    "syslog": "reads the host's kernel log and addresses",
+    "bpf": "loads programs into the kernel",
+    "perfmon": "watches the whole host",
+    "mknod": "makes device files, which lead past the file system",
+    "setfcap": "gives capabilities to programs, which here gain none by being executed",
+    "checkpoint_restore": "chooses process ids and reads what other processes map",
+    "ipc_owner": "is over the namespace of System V memory, which is the host's",
+    **dict.fromkeys(("net_admin", "net_raw", "net_broadcast"), _NETWORK),
+}
 # Every container has all of these: they are made before anybody knows for whom, and one shared with the host is a door to it.
 NAMESPACES = frozenset({"mount", "pid", "ipc", "uts", "net", "user"})
 OPTIONAL_NAMESPACES = frozenset({"cgroup"})
@@ -20,7 +44,7 @@ DEFAULT_PROFILE = "default"
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """Capabilities are none unless named. `seccomp` is `default` or a file of the host; `apparmor` a profile that the kernel has
+    """Capabilities are none unless named, and are over the container's own ids and files only. `seccomp` is `default` or a file of the host; `apparmor` a profile that the kernel has
     loaded, empty: none."""
 
     capabilities: tuple[str, ...] = ()
@@ -29,7 +53,7 @@ class Security:
 
     def __post_init__(self) -> None:
         for name in self.capabilities:
-            one_of("capabilities", name, CAPABILITIES)
+            check_capability(name)
         no_doubles("capabilities", self.capabilities)
         if self.seccomp != DEFAULT_PROFILE:
             absolute_path("seccomp", self.seccomp)
@@ -37,8 +61,19 @@ class Security:
 
 
 def parse_capability(word: str) -> str:
-    """CAP_NET_RAW, NET_RAW and net_raw are the same one."""
+    """CAP_CHOWN, CHOWN and chown are the same one."""
     return one_of("capabilities", text("capabilities", word).lower().removeprefix("cap_"), CAPABILITIES)
+
+
+def check_capability(name: str) -> None:
+    """Raises SpecError with the reason for one that no container gets."""
+    if one_of("capabilities", name, CAPABILITIES) not in ALLOWED:
+        rule = f"is not given to containers: it {REFUSED.get(name, _HOSTS)}. There is {', '.join(ALLOWED)}"
+        raise SpecError("capabilities", name, rule)
+
+
+def capability_mask(names: Iterable[str]) -> int:
+    return sum(1 << CAPABILITIES.index(name) for name in set(names))
 
 
 def check_namespaces(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -209,6 +209,10 @@ class Runner:
         binds = tuple(BindMount(each.source, each.target, each.readonly) for each in bound)
         if self._image and not self._runtime.maps_users:
             raise StartFailed("an image needs user namespaces, which this host does not allow")
+        if identity.capabilities and not self._runtime.maps_users:
+            raise StartFailed(
+                "capabilities need user namespaces, which this host does not allow: they would be the host's"
+            )
         gate = self._at_gate if starting.has_gate(spec) else None
         limits, policy = starting.limits_of(spec), starting.policy_of(spec)
         await self._runtime.wake(container, identity, binds, limits, policy, gate, self.terminal)

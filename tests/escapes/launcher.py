@@ -33,6 +33,7 @@ from containerlib.operations import (
     MountTmpfs,
     Operation,
 )
+from containerlib.spec.security import ALLOWED, capability_mask
 
 KEY = b"fastcontainer-escapes"
 _NR_ADD_KEY = {"x86_64": 248, "aarch64": 217}
@@ -208,6 +209,24 @@ WITHOUT: dict[str, Callable[[], None]] = {
 }
 
 
+def with_what_a_definition_may_have() -> None:
+    """Root inside, with every capability that one may ask for."""
+    mask = capability_mask(ALLOWED)
+
+    def change(operation: Operation) -> tuple[Operation, ...]:
+        match operation:
+            case BecomeUser():
+                return (BecomeUser(0, capabilities=mask),)
+            case EmptyBoundingSet():  # before it enters its user namespace, too, which changes nothing then
+                return (EmptyBoundingSet(mask),)
+        return (operation,)
+
+    change_plans(change)
+
+
+GRANTED = "what a definition may have"
+
+
 def keep_a_secret() -> None:
     """In a session keyring of this process's own, not of whoever runs the tests."""
     kernel.join_session_keyring()
@@ -224,4 +243,6 @@ if __name__ == "__main__":
     for name in WITHOUT:  # in this order: a filter that is left out is not to be loaded late
         if name in removed:
             WITHOUT[name]()
+    if GRANTED in removed:
+        with_what_a_definition_may_have()
     launcher.main()

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from containerlib.spec.security import ALLOWED, capability_mask
 from tests.escapes.cases import CASES, Case, rows
-from tests.escapes.conftest import Outcome
-from tests.escapes.launcher import WITHOUT
+from tests.escapes.conftest import HostWithout, Outcome, outcomes, start_neighbour, targets
+from tests.escapes.launcher import GRANTED, WITHOUT
+from tests.plugins.etcd import EtcdServer
 
 pytestmark = pytest.mark.system
 
@@ -23,6 +25,20 @@ async def test_escape(outcome: Outcome, case: Case, removed: frozenset[str], suc
         pytest.skip(f"needs another kernel: one with {case.needs}")
     how = await outcome(case.attack, removed)
     assert how.startswith("escaped: " if succeeds else "held: "), how
+
+
+async def test_root_with_what_capabilities_a_definition_may_have_has_no_way_out(
+    host_without: HostWithout, etcd: EtcdServer
+) -> None:
+    async with host_without(GRANTED) as host:
+        with targets(host, etcd) as found:
+            await start_neighbour(host)
+            names = [case.attack for case in CASES if case.attack != "setuid" and not lacks(case)]  # it is root already
+            how = await outcomes(host, ["root_inside", *names], found)
+    assert how.pop("root_inside") == f"escaped: user 0 with {capability_mask(ALLOWED):016x}"
+    assert how.pop("end") == ""
+    assert {name: word for name, word in how.items() if not word.startswith("held: ")} == {}
+    assert set(how) == set(names)
 
 
 def test_every_protection_that_can_be_left_out_holds_something() -> None:

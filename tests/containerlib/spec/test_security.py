@@ -5,12 +5,20 @@ from pathlib import Path
 import pytest
 
 from containerlib.checks import SpecError
-from containerlib.spec.security import CAPABILITIES, Security, check_namespaces, parse_capability
+from containerlib.spec.security import (
+    ALLOWED,
+    CAPABILITIES,
+    REFUSED,
+    Security,
+    capability_mask,
+    check_namespaces,
+    parse_capability,
+)
 
 
-@pytest.mark.parametrize("word", ["net_raw", "NET_RAW", "CAP_NET_RAW", "cap_net_raw"])
+@pytest.mark.parametrize("word", ["chown", "CHOWN", "CAP_CHOWN", "cap_chown"])
 def test_capabilities_by_any_spelling(word: str) -> None:
-    assert parse_capability(word) == "net_raw"
+    assert parse_capability(word) == "chown"
 
 
 def test_numbers_of_capabilities_are_the_kernels() -> None:
@@ -26,6 +34,12 @@ def test_numbers_of_capabilities_are_the_kernels() -> None:
     [
         (lambda: parse_capability("all"), "capabilities: 'all' is none of"),
         (lambda: Security(capabilities=("chown", "chown")), "capabilities: 'chown' is there twice"),
+        (
+            lambda: Security(capabilities=("sys_admin",)),
+            "'sys_admin' is not given to containers: it is every right at once",
+        ),
+        (lambda: Security(capabilities=("net_raw",)), "it is over the network, .* There is chown, dac_override"),
+        (lambda: Security(capabilities=("lease",)), "it counts for the host's own user namespace alone"),
         (lambda: Security(seccomp="off"), "seccomp: 'off' is not an absolute path"),
         (lambda: check_namespaces(("mount", "pid")), "leaves out ipc, net, user, uts"),
         (lambda: check_namespaces(("time",)), "namespaces: 'time' is none of"),
@@ -34,6 +48,19 @@ def test_numbers_of_capabilities_are_the_kernels() -> None:
 def test_is_refused(make, rule: str) -> None:
     with pytest.raises(SpecError, match=rule):
         make()
+
+
+def test_every_other_capability_is_refused_with_a_reason() -> None:
+    assert len(set(ALLOWED) | set(REFUSED)) == len(ALLOWED) + len(REFUSED)
+    for name in set(CAPABILITIES) - set(ALLOWED):
+        with pytest.raises(SpecError, match="is not given to containers: it "):
+            Security(capabilities=(name,))
+    assert Security(capabilities=ALLOWED).capabilities == ALLOWED
+
+
+def test_masks() -> None:
+    assert capability_mask(()) == 0
+    assert capability_mask(("chown", "kill", "chown")) == 0b100001
 
 
 def test_namespaces() -> None:

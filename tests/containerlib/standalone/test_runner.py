@@ -209,7 +209,7 @@ def test_who_does_not_stop_is_killed_after_its_grace_and_at_once_when_asked_twic
         ("    c.command('true')\n    c.readiness(port=80)\n", 1, "web: it ended before it was ready"),
         ("    c.command('sleep', '9')\n    c.readiness(port=80, timeout='0.3s')\n", 1, "not listen on port 80 within 0.3 s"),
         (HTTPD.replace('"80"', '"81"') + "    c.readiness(port=80, timeout='0.5s')\n", 1, "on port 81, not on port 80"),
-        ("    c.command('true')\n    c.user('www-data')\n", 1, "user: 'www-data' is none of root, app, nobody"),
+        ("    c.command('true')\n    c.user('mysql')\n", 1, "user: 'mysql' is none of root, app, www-data"),
         ("    c.command('true')\n    c.cgroup.v1['cpu.x'] = 1\n    c.cgroup.v2['cpu.x'] = 1\n", 1, "a setting of its cgroup"),
         ("    c.command('true')\n    c.bootstrap.image('php')\n", 1, "fastcontainer container create"),
         ("    c.command('true')\n    c.apparmor('web')\n", 1, "not possible yet: apparmor"),
