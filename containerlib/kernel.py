@@ -168,8 +168,8 @@ def join_session_keyring() -> None:
 
 
 def empty_bounding_set(kept: int = 0) -> None:
-    """But for `kept`, a mask. To the kernel's own last capability, whatever its number: a list of names would leave newer ones in. There is no call for all
-    of them, and these forty are on the way of a request."""
+    """But for `kept`, a mask. To the kernel's own last capability, whatever its number: a list of names would leave newer ones in.
+    There is no call for all of them, and these forty are on the way of a request."""
     drop = _libc.prctl
     for capability in range(last_capability() + 1):
         if not kept >> capability & 1 and drop(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:

@@ -44,8 +44,8 @@ DEFAULT_PROFILE = "default"
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """Capabilities are none unless named, and are over the container's own ids and files only. `seccomp` is `default` or a file of the host; `apparmor` a profile that the kernel has
-    loaded, empty: none."""
+    """Capabilities are none unless named, and count for the container's own ids and files only. `seccomp` is `default` or a file of
+    the host; `apparmor` a profile that the kernel has loaded, empty: none."""
 
     capabilities: tuple[str, ...] = ()
     seccomp: str = DEFAULT_PROFILE
