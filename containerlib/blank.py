@@ -31,10 +31,18 @@ HEAD_START_S = 0.05  # of the program before its init: both begin on one CPU, an
 
 
 def run(
-    control: socket.socket, stage: str, etc_image: str, filter: bytes, entrances: tuple[str, ...], *, mapped: bool
+    control: socket.socket,
+    stage: str,
+    etc_image: str,
+    filter: bytes,
+    entrances: tuple[str, ...],
+    *,
+    mapped: bool,
+    own_filter: bool = False,
 ) -> NoReturn:
     """Never returns, whatever happens: above this frame lies the launcher's loop. `filter`: of system calls. `entrances`: of its
-    control groups. `mapped`: in a user namespace of its own."""
+    control groups. `mapped`: in a user namespace of its own. `own_filter`: it is one program's, loaded
+    last of all, for it may refuse what is done before."""
     step = "control groups"
     try:
         _execute(tuple(EnterGroup(path) for path in entrances))
@@ -49,7 +57,8 @@ def run(
         _rehearse()
         _import_nothing_more()
         step = "filter"
-        LoadFilter(filter).execute()
+        if not own_filter:
+            LoadFilter(filter).execute()
         control.send(b"ready")
         step = "identity"
         message, terminal = _receive(control)
@@ -58,6 +67,8 @@ def run(
         # A message of its own: opening them takes the agent as long as the names take us.
         mount_fds = _receive(control)[1] if identity.mounts else ()
         _execute(identity_plan(identity, mount_fds, LOG_FDS, namespace, control.fileno(), terminal))
+        if own_filter:
+            _execute((LoadFilter(filter),))
         _start(control, identity)
     except Exception as error:  # noqa: BLE001 - the border of a process: whatever it was is told to the agent
         control.send(json.dumps({"failed": str(error), "step": step}).encode())

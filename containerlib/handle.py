@@ -52,6 +52,7 @@ class Container:
     control: socket.socket | None = None
     program: Program | None = None
     policy: NetworkPolicy = USUAL
+    own_filter: bool = False  # of system calls
 
     @property
     def address(self) -> str:

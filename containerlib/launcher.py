@@ -6,7 +6,7 @@ It knows nothing about sites: the agent asks for a blank, gets one end of its so
 So containers are forked from a small process without threads, and the agent may die, or be replaced, at any time.
 
 Messages are JSON datagrams on a SOCK_SEQPACKET socket that root alone may open; one agent at a time, the newest wins.
-    -> {"blank": SLOT, "groups": [FILE, ...], "etc": IMAGE, "mapped": BOOL}
+    -> {"blank": SLOT, "groups": [FILE, ...], "etc": IMAGE, "mapped": BOOL[, "own_filter": BOOL]}
        + descriptors: stdout, stderr, the filter of system calls (see seccomp.py); the files are cgroups.Group.entrances
     <- {"blank": SLOT, "pid": PID}    + descriptors: the blank's socket, its pidfd
     <- {"exited": PID, "status": WAIT_STATUS}   (kept for the next agent while there is none)
@@ -115,7 +115,8 @@ class Launcher:
             os.closerange(3, kept)
             os.closerange(kept + 1, 1 << 20)
             entrances = tuple(request["groups"])
-            blank.run(control, self.stage, request["etc"], filter, entrances, mapped=request["mapped"])
+            flags = {"mapped": request["mapped"], "own_filter": request.get("own_filter", False)}
+            blank.run(control, self.stage, request["etc"], filter, entrances, **flags)
         finally:
             os._exit(126)
 

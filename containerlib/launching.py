@@ -48,7 +48,14 @@ class LauncherLine:
                 reply.set_exception(ConnectionError("the launcher went away"))
 
     async def ask(
-        self, slot: int, group: Group, etc_image: Path, descriptors: list[int], *, mapped: bool
+        self,
+        slot: int,
+        group: Group,
+        etc_image: Path,
+        descriptors: list[int],
+        *,
+        mapped: bool,
+        own_filter: bool = False,
     ) -> tuple[int, list[int]]:
         """The blank's pid, and [its socket, its pidfd]. Raises OSError."""
         if self._socket is None:
@@ -56,7 +63,13 @@ class LauncherLine:
         reply: asyncio.Future[tuple[int, list[int]]] = asyncio.get_running_loop().create_future()
         self._replies[slot] = reply
         try:
-            request = {"blank": slot, "groups": group.entrances(), "etc": str(etc_image), "mapped": mapped}
+            request = {
+                "blank": slot,
+                "groups": group.entrances(),
+                "etc": str(etc_image),
+                "mapped": mapped,
+                "own_filter": own_filter,
+            }
             socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return await reply

@@ -106,9 +106,9 @@ class Runtime:
 
     # ---- blanks
 
-    async def make_blank(self, slot: int | None = None) -> Container:
+    async def make_blank(self, slot: int | None = None, filter: bytes | None = None) -> Container:
         """Raises OSError or StartFailed; nothing is left of a blank that failed. `slot`: the one that it must have, free and in the
-        network."""
+        network. `filter`: of system calls, instead of everybody's (seccomp.compile_own)."""
         etc_image = await self.etc_image()
         if slot is None:
             slot = self._take_slot()
@@ -116,24 +116,25 @@ class Runtime:
             self._slots.add(slot)
         group = await self._blocking(self.tree.create, str(slot))
         try:
-            return await self._make_blank(slot, group, etc_image)
+            return await self._make_blank(slot, group, etc_image, filter)
         except BaseException:
             await self._remove_slot(slot)
             raise
 
-    async def _make_blank(self, slot: int, group: Group, etc_image: Path) -> Container:
+    async def _make_blank(self, slot: int, group: Group, etc_image: Path, filter: bytes | None) -> Container:
         await self._blocking(group.set_limits, BLANK_LIMITS)
         readers, writers = self._make_fifos(slot)
+        filter_fd = self._filter if filter is None else seccomp.memory_file(filter)
         try:
             pid, (control_fd, pidfd) = await self._launcher.ask(
-                slot, group, etc_image, [*writers, self._filter], mapped=self.maps_users
+                slot, group, etc_image, [*writers, filter_fd], mapped=self.maps_users, own_filter=filter is not None
             )
         except BaseException:
             for fd in readers:
                 os.close(fd)
             raise
         finally:
-            for fd in writers:
+            for fd in (*writers, *((filter_fd,) if filter is not None else ())):
                 os.close(fd)
         control = socket.socket(fileno=control_fd)
         control.setblocking(False)
@@ -149,7 +150,9 @@ class Runtime:
                 await self._blocking(self.network.disconnect, wire)
             raise
         started = process.start_time(pid) or 0
-        return Container(slot, pid, pidfd, group, wire, readers, etc_image.name, started, control)
+        return Container(
+            slot, pid, pidfd, group, wire, readers, etc_image.name, started, control, own_filter=filter is not None
+        )
 
     async def etc_image(self) -> Path:
         """The current version, looked up again when the last look is old: apt may have changed what it is made of."""
@@ -203,10 +206,10 @@ class Runtime:
             await self._grant(blank, policy)
         marks = [("begin", time.perf_counter())]
         if at_gate is None and terminal is None:
-            dialogue.send_identity(blank.control, replace(identity, spawn=self.can_spawn))
+            dialogue.send_identity(blank.control, replace(identity, spawn=self.can_spawn and not blank.own_filter))
         else:
             # A terminal's foreground group is its session's own: the program has to be the init's child, or the init itself.
-            spawn = self.can_spawn and terminal is None
+            spawn = self.can_spawn and terminal is None and not blank.own_filter
             dialogue.send_identity(blank.control, replace(identity, spawn=spawn, gate=at_gate is not None), terminal)
         if mounts:
             dialogue.send_mounts(blank.control, mounts)

@@ -22,6 +22,10 @@ import tempfile
 
 import seccomp
 
+from containerlib.checks import SpecError
+from containerlib.profiles import Action, Argument, Profile
+from containerlib.spec.seccomp import DANGEROUS, Seccomp, check_danger
+
 # linux/sched.h
 CLONE_NEWS = (
     os.CLONE_NEWNS, os.CLONE_NEWCGROUP, os.CLONE_NEWUTS, os.CLONE_NEWIPC, os.CLONE_NEWUSER, os.CLONE_NEWPID, os.CLONE_NEWNET,
@@ -71,6 +75,8 @@ TALKING = """
 """
 ALLOWED = tuple(" ".join((FILES, WAITING, MEMORY, PROCESSES, TIME, TALKING)).split())
 
+DIVIDED = ("clone", "socket", "personality")  # in a profile: dangerous only where it does not look at arguments
+_UNKNOWN = -1  # __NR_SCMP_ERROR; others below 0 are calls of other architectures
 OF_THE_BLANK = ("move_mount", "sethostname")
 _REFUSED = """
     acct add_key adjtimex bpf clock_adjtime clock_settime delete_module fanotify_init finit_module fsconfig fsmount fsopen
@@ -87,20 +93,98 @@ def compile_filter() -> bytes:
     rules = seccomp.SyscallFilter(defaction=seccomp.ERRNO(errno.ENOSYS))
     rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
     rules.set_attr(seccomp.Attr.CTL_OPTIMIZE, 2)  # a binary tree: some eight comparisons instead of three hundred
-    for name in _known((*ALLOWED, *OF_THE_BLANK)):
+    for name in _known(OF_THE_BLANK):
         rules.add_rule(seccomp.ALLOW, name)
-    for name in _known(REFUSED):
-        rules.add_rule(seccomp.ERRNO(errno.EPERM), name)
-    for personality in PERSONALITIES:
-        rules.add_rule(seccomp.ALLOW, "personality", seccomp.Arg(0, seccomp.EQ, personality))
-    _add_families(rules)
-    _add_clone(rules)
+    _add_usual(rules)
     _add_only(rules, "unshare", 0, os.CLONE_NEWCGROUP)
     _add_only(rules, "setns", 1, os.CLONE_NEWUSER)
+    return _exported(rules)
+
+
+def _add_usual(rules: seccomp.SyscallFilter, without: frozenset[str] = frozenset()) -> None:
+    """What every program may, but for some calls."""
+    for name in _known(ALLOWED):
+        if name not in without:
+            rules.add_rule(seccomp.ALLOW, name)
+    for name in _known(REFUSED):
+        if name not in without:
+            rules.add_rule(seccomp.ERRNO(errno.EPERM), name)
+    if "personality" not in without:
+        for personality in PERSONALITIES:
+            rules.add_rule(seccomp.ALLOW, "personality", seccomp.Arg(0, seccomp.EQ, personality))
+    if "socket" not in without:
+        _add_families(rules)
+    if "clone" not in without:
+        _add_clone(rules)
+
+
+def _exported(rules: seccomp.SyscallFilter) -> bytes:
     with tempfile.TemporaryFile() as file:
         rules.export_bpf(file)
         file.seek(0)
         return file.read()
+
+
+def compile_own(wanted: Seccomp, profile: Profile | None) -> bytes:
+    """Of a container that asked for a list of its own; `profile`: what its file says. Raises SpecError."""
+    every = (*wanted.allow, *wanted.deny, *wanted.dangerous)
+    if unknown := [name for name in every if seccomp.resolve_syscall(seccomp.Arch.NATIVE, name) == _UNKNOWN]:
+        raise SpecError("seccomp", unknown[0], "is a system call that libseccomp does not know")
+    rules = seccomp.SyscallFilter(defaction=_action(profile.default if profile else Action("errno", errno.ENOSYS)))
+    rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
+    rules.set_attr(seccomp.Attr.CTL_OPTIMIZE, 2)
+    if profile is None:
+        _add_usual(rules, without=frozenset(every))
+    else:
+        _add_profile(rules, profile, wanted)
+    for name in _known((*wanted.allow, *wanted.dangerous)):
+        _add(rules, seccomp.ALLOW, name)
+    for name in _known(wanted.deny):
+        _add(rules, seccomp.ERRNO(errno.EPERM), name)
+    return _exported(rules)
+
+
+def _add_profile(rules: seccomp.SyscallFilter, profile: Profile, wanted: Seccomp) -> None:
+    if profile.default.lets_through:
+        named = {rule.name for rule in profile.rules if not rule.arguments and not rule.action.lets_through}
+        for name in sorted(DANGEROUS.keys() - named - {*wanted.deny}):
+            check_danger(f"seccomp {wanted.profile}", name, wanted.dangerous)
+    for rule in profile.rules:
+        if rule.name in (*wanted.allow, *wanted.deny, *wanted.dangerous):
+            continue
+        if rule.action.lets_through and not (rule.name in DIVIDED and rule.arguments):
+            check_danger(f"seccomp {wanted.profile}", rule.name, wanted.dangerous)
+        number = seccomp.resolve_syscall(seccomp.Arch.NATIVE, rule.name)
+        if number == _UNKNOWN and not rule.action.lets_through:
+            raise SpecError(f"seccomp {wanted.profile}", rule.name, "is a system call that libseccomp does not know")
+        if number >= 0:
+            _add(rules, _action(rule.action), rule.name, *map(_comparison, rule.arguments))
+
+
+def _add(rules: seccomp.SyscallFilter, action: int, name: str, *comparisons: seccomp.Arg) -> None:
+    """libseccomp refuses what the filter does anyway."""
+    try:
+        rules.add_rule(action, name, *comparisons)
+    except RuntimeError as error:
+        if "-13" not in str(error):  # EACCES
+            raise SpecError("seccomp", name, f"has rules that libseccomp cannot put together: {error}") from error
+
+
+def _action(action: Action) -> int:
+    match action.kind:
+        case "errno":
+            return int(seccomp.ERRNO(action.number))
+        case "kill_thread":
+            return int(seccomp.KILL)
+        case kind:
+            return int(getattr(seccomp, kind.upper()))
+
+
+def _comparison(argument: Argument) -> seccomp.Arg:
+    comparison = getattr(seccomp, argument.comparison)
+    if argument.comparison == "MASKED_EQ":
+        return seccomp.Arg(argument.index, comparison, argument.value, argument.value_two)
+    return seccomp.Arg(argument.index, comparison, argument.value)
 
 
 def memory_file(program: bytes) -> int:

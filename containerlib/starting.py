@@ -15,8 +15,8 @@ from containerlib.hooks import Phase, of_phase
 from containerlib.identity import Identity
 from containerlib.idmap import APP_USER, NOBODY
 from containerlib.operations import AttachMount, BindReadonly, MakeDirectory, Mask, MountTmpfs, Operation, PauseAtGate
-from containerlib.spec import ContainerSpec, Hidden, Image, Mount, Tmpfs
-from containerlib.spec.security import DEFAULT_PROFILE, capability_mask
+from containerlib.spec import ContainerSpec, Hidden, Image, Mount, Seccomp, Tmpfs
+from containerlib.spec.security import capability_mask
 from containerlib.userns import EnterUserNamespace, UserNamespace
 
 # Before a program runs. Those of the first group come to pass before its identity is known to the waiting process, those of the
@@ -100,7 +100,6 @@ def not_yet(spec: ContainerSpec) -> list[str]:
     """What a start would have to leave out, and therefore refuses."""
     security = spec.security
     found = {
-        "seccomp": security.seccomp != DEFAULT_PROFILE,
         "apparmor": bool(security.apparmor),
     }
     return [name for name, is_asked in found.items() if is_asked]
@@ -142,6 +141,8 @@ def steps(spec: ContainerSpec, uid: int, address: str, version: int, stage: str,
             yield from _at_gate(spec, uid)
         else:
             yield Step("container", _describe(operation, spec))
+    if spec.security.seccomp != Seccomp():
+        yield Step("container", f"LoadFilter({spec.security.seccomp})")
     yield Step("container", f"Execute(command={spec.command or "the image's own"!r}, init={spec.init})")
     yield from _hooks(spec, (Phase.AFTER_START,))
     yield Step("host", _readiness(spec))

@@ -1,6 +1,6 @@
 """`c`, the one argument of a definition: it collects, checks each word where it stands, and ends in a frozen ContainerSpec."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from containerlib import checks, spec, units
@@ -29,6 +29,7 @@ from containerlib.hooks import (
     Timer,
 )
 from containerlib.spec.process import LOG_BYTES, STOP_GRACE_S, check_id_base
+from containerlib.spec.seccomp import DEFAULT_PROFILE
 from containerlib.spec.security import check_namespaces
 
 Duration = str | float
@@ -54,7 +55,7 @@ class Builder(Part):
         self._mounts: dict[str, spec.Mount | spec.Tmpfs] = {}
         self._rlimits: dict[str, spec.Rlimit] = {}
         self._hidden = spec.Hidden()
-        self._security: dict[str, str] = {}
+        self._security: dict[str, Any] = {}
         self._hooks: list[Hook] = []
         self._timers: list[Timer] = []
         self._cgroup_hooks: list[CgroupHook] = []
@@ -179,10 +180,17 @@ class Builder(Part):
             low, high = (None if each == UNLIMITED else each for each in (soft, soft if hard is None else hard))
             self._rlimits[name] = spec.Rlimit(name, low, high)  # type: ignore[arg-type]  # checked there
 
-    def seccomp(self, profile: str) -> None:
-        """`default`, or a file of the host."""
+    def seccomp(
+        self,
+        profile: str = DEFAULT_PROFILE,
+        *,
+        allow: Iterable[str] = (),
+        deny: Iterable[str] = (),
+        dangerous: Iterable[str] = (),
+    ) -> None:
+        """System calls: instead of the usual list a file of the host in the format of OCI runtimes; more or fewer of either."""
         with told():
-            self._security["seccomp"] = spec.Security(seccomp=profile).seccomp
+            self._security["seccomp"] = spec.Seccomp(profile, tuple(allow), tuple(deny), tuple(dangerous))
 
     def apparmor(self, profile: str) -> None:
         """One that the kernel has loaded."""

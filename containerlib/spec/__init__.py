@@ -10,6 +10,7 @@ from containerlib.spec.lifecycle import Lifespan, Readiness
 from containerlib.spec.network import NetworkAccess
 from containerlib.spec.process import Log, Stop, User
 from containerlib.spec.resources import Cgroup, Io, Rlimit, Setting
+from containerlib.spec.seccomp import Seccomp
 from containerlib.spec.security import Security
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Readiness",
     "Rlimit",
     "Root",
+    "Seccomp",
     "Security",
     "Setting",
     "SpecError",

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from containerlib.checks import SpecError, absolute_path, no_doubles, one_of, text
+from containerlib.checks import SpecError, no_doubles, one_of, text
+from containerlib.spec.seccomp import USUAL, Seccomp
 
 # linux/capability.h, in the order of their numbers. A newer kernel's are not here, so they cannot be given.
 CAPABILITIES = (
@@ -39,24 +40,21 @@ REFUSED = {
 # Every container has all of these: they are made before anybody knows for whom, and one shared with the host is a door to it.
 NAMESPACES = frozenset({"mount", "pid", "ipc", "uts", "net", "user"})
 OPTIONAL_NAMESPACES = frozenset({"cgroup"})
-DEFAULT_PROFILE = "default"
 
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """Capabilities are none unless named, and count for the container's own ids and files only. `seccomp` is `default` or a file of
-    the host; `apparmor` a profile that the kernel has loaded, empty: none."""
+    """Capabilities are none unless named, and count for the container's own ids and files only. `apparmor`: a profile that
+    the kernel has loaded, empty: none."""
 
     capabilities: tuple[str, ...] = ()
-    seccomp: str = DEFAULT_PROFILE
+    seccomp: Seccomp = USUAL
     apparmor: str = ""
 
     def __post_init__(self) -> None:
         for name in self.capabilities:
             check_capability(name)
         no_doubles("capabilities", self.capabilities)
-        if self.seccomp != DEFAULT_PROFILE:
-            absolute_path("seccomp", self.seccomp)
         text("apparmor", self.apparmor)
 
 

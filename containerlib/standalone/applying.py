@@ -6,8 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from containerlib.cgroups import Group, settings
+from containerlib.checks import SpecError
 from containerlib.handle import StartFailed
-from containerlib.spec import ContainerSpec, Io
+from containerlib.profiles import parse
+from containerlib.seccomp import compile_own
+from containerlib.spec import ContainerSpec, Io, Seccomp
+from containerlib.spec.seccomp import DEFAULT_PROFILE, USUAL
 
 
 def write_settings(group: Group, spec: ContainerSpec) -> None:
@@ -25,6 +29,17 @@ def _numbers(io: Io) -> str:
         return io.device
     status = Path(io.device).stat()
     return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+
+
+def own_filter(wanted: Seccomp) -> bytes | None:
+    """None: everybody's. Raises StartFailed."""
+    if wanted == USUAL:
+        return None
+    try:
+        profile = None if wanted.profile == DEFAULT_PROFILE else parse(Path(wanted.profile).read_text())
+        return compile_own(wanted, profile)
+    except (OSError, UnicodeDecodeError, SpecError) as error:
+        raise StartFailed(f"its list of system calls cannot be had: {error}") from error
 
 
 def set_rlimits(spec: ContainerSpec, pids: Iterable[int]) -> None:

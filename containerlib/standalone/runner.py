@@ -178,7 +178,9 @@ class Runner:
         self._record(image=name, workdir=self._resolved.workdir, env=dict(self._resolved.env))
 
     async def _start(self) -> None:
-        container = self.container = await self._runtime.make_blank(self.record.slot)
+        container = self.container = await self._runtime.make_blank(
+            self.record.slot, applying.own_filter(self.spec.security.seccomp)
+        )
         groups = tuple(str(directory) for directory in container.group.directories())
         numbers = {"pid": container.pid, "start_time": container.start_time}
         self._record(**numbers, address=container.address, cgroups=groups)

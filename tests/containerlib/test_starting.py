@@ -18,6 +18,7 @@ from containerlib.spec import (
     NetworkAccess,
     Readiness,
     Rlimit,
+    Seccomp,
     Security,
     Setting,
     Tmpfs,
@@ -119,7 +120,6 @@ def test_what_is_done_at_the_gate_is_done_before_the_user_namespace(changes: dic
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({"security": Security(seccomp="/x.json")}, "seccomp"),
         ({"security": Security(apparmor="web")}, "apparmor"),
     ],
 )
@@ -127,6 +127,11 @@ def test_what_cannot_be_had_yet_is_refused_and_not_left_out(changes: dict[str, A
     spec = ContainerSpec("blog", ("php",), **changes)
     assert starting.not_yet(spec) == [name]
     assert told(spec)[0] == f"host Refuse({name} cannot be had yet)"
+
+
+def test_a_list_of_system_calls_of_its_own_is_loaded_last() -> None:
+    steps = told(ContainerSpec("blog", ("php",), security=Security(seccomp=Seccomp(deny=("chmod",)))))
+    assert position(steps, "ChangeDirectory") < position(steps, "LoadFilter(") < position(steps, "Execute(")
 
 
 def test_the_root_of_an_image_comes_before_what_lies_in_it() -> None:

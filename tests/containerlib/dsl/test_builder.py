@@ -8,7 +8,7 @@ import pytest
 
 from containerlib.dsl import DefinitionError
 from containerlib.hooks import OnFailure, Phase, Side
-from containerlib.spec import ContainerSpec, Hidden, Log, Mount, Readiness, Rlimit, Security, Stop, Tmpfs, User
+from containerlib.spec import ContainerSpec, Hidden, Log, Mount, Readiness, Rlimit, Seccomp, Security, Stop, Tmpfs, User
 
 Said = Callable[..., ContainerSpec]
 RUNS = 'c.command("php", "-S")'
@@ -43,7 +43,12 @@ RUNS = 'c.command("php", "-S")'
         ),
         ('c.rlimit("nofile", 5)', "rlimits", (Rlimit("nofile", 5, 5),)),
         ('c.rlimit("core", 0, "unlimited"); c.rlimit("core", "unlimited")', "rlimits", (Rlimit("core", None, None),)),
-        ('c.seccomp("/etc/x.json"); c.apparmor("web")', "security", Security((), "/etc/x.json", "web")),
+        ('c.seccomp("/etc/x.json"); c.apparmor("web")', "security", Security((), Seccomp("/etc/x.json"), "web")),
+        (
+            "c.seccomp(allow=['mseal'], deny=['chmod'])",
+            "security",
+            Security((), Seccomp(allow=("mseal",), deny=("chmod",))),
+        ),
         ('c.readiness(port=80, path="/up", timeout="1m")', "readiness", Readiness(80, "/up", 60.0)),
     ],
 )

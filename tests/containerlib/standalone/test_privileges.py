@@ -1,5 +1,7 @@
 """What a definition may have beyond nothing, and what it may do then."""
 
+import errno
+import json
 import signal
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import urllib.request
 
 import pytest
 
+from containerlib.spec.seccomp import DANGEROUS
 from containerlib.spec.security import ALLOWED, capability_mask
 from tests.containerlib.conftest import Box
 
@@ -93,3 +96,43 @@ def test_all_that_may_be_had_are_had(box: Box) -> None:
     words = ", ".join(map(repr, ALLOWED))
     done = box.call("run", box.define(f"    c.user('root')\n    c.capabilities.allow({words})\n" + SHOW))
     assert sets(done.stdout)["CapEff"] == capability_mask(ALLOWED), done.stderr
+
+
+CHMODS = "    c.command('sh', '-c', 'touch /tmp/x; chmod 600 /tmp/x; grep Seccomp /proc/self/status')\n"
+
+
+@pytest.mark.parametrize("init", [True, False])
+def test_a_list_of_system_calls_of_its_own_holds(box: Box, init: bool) -> None:
+    body = f"    c.init = {init}\n{CHMODS}"
+    assert "not permitted" not in box.call("run", box.define(body)).stderr
+    done = box.call("run", box.define(body + "    c.seccomp(deny=['chmod', 'fchmod', 'fchmodat', 'fchmodat2'])\n"))
+    assert "chmod: changing permissions of '/tmp/x': Operation not permitted" in done.stderr
+    assert "Seccomp_filters:\t1" in done.stdout
+
+
+def test_what_everybody_is_refused_can_be_had_by_its_name(box: Box) -> None:
+    """A key of the kernel's, which `allow` would refuse."""
+    program = "import ctypes; print(ctypes.CDLL(None).syscall(250, 0, -1, 1) > 0)"  # KEYCTL_GET_KEYRING_ID of a thread
+    body = f"    c.command('/usr/bin/python3', '-SIc', {program!r})\n"
+    assert box.call("run", box.define(body)).stdout == "False\n"
+    assert box.call("run", box.define(body + "    c.seccomp(dangerous=['keyctl'])\n")).stdout == "True\n"
+
+
+def test_a_profile_of_a_file(box: Box) -> None:
+    path = box.directory / "profile.json"
+    rules = [{"names": [*sorted(DANGEROUS)], "action": "SCMP_ACT_ERRNO"}]
+    chmods = {
+        "names": ["chmod", "fchmod", "fchmodat", "fchmodat2"],
+        "action": "SCMP_ACT_ERRNO",
+        "errnoRet": errno.EXDEV,
+    }
+    clone = {"names": ["clone"], "action": "SCMP_ACT_ALLOW"}
+    path.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [*rules, chmods]}))
+    body = f"{CHMODS}    c.seccomp({str(path)!r}, dangerous=['clone'])\n"
+    assert "Invalid cross-device link" in box.call("run", box.define(body)).stderr
+    path.write_text(json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [clone]}))
+    done = box.call("run", box.define(f"{CHMODS}    c.seccomp({str(path)!r})\n"))
+    assert (done.returncode, "'clone' is dangerous" in done.stderr) == (1, True)
+    path.unlink()
+    done = box.call("run", box.define(f"{CHMODS}    c.seccomp({str(path)!r})\n"))
+    assert (done.returncode, "its list of system calls cannot be had: " in done.stderr) == (1, True)
