@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from containerlib.checks import SpecError
-from containerlib.spec.seccomp import Seccomp
 from containerlib.spec.security import (
     ALLOWED,
     CAPABILITIES,
@@ -41,11 +40,6 @@ def test_numbers_of_capabilities_are_the_kernels() -> None:
         ),
         (lambda: Security(capabilities=("net_raw",)), "it is over the network, .* There is chown, dac_override"),
         (lambda: Security(capabilities=("lease",)), "it counts for the host's own user namespace alone"),
-        (lambda: Seccomp("off"), "seccomp: 'off' is not an absolute path"),
-        (lambda: Seccomp(allow=("Mount",)), "is not the name of a system call"),
-        (lambda: Seccomp(allow=("mount",)), r"'mount' is dangerous, for it changes .* if it must be: dangerous="),
-        (lambda: Seccomp(dangerous=("read",)), "'read' is none that is known to be"),
-        (lambda: Seccomp(allow=("mlock",), deny=("mlock",)), "'mlock' is there twice"),
         (lambda: check_namespaces(("mount", "pid")), "leaves out ipc, net, user, uts"),
         (lambda: check_namespaces(("time",)), "namespaces: 'time' is none of"),
     ],
