@@ -23,7 +23,8 @@ _SAFE = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
 
 def open_root(image: Path, stage: Path, *, size_bytes: int, inodes: int, owner: int, mapped: int | None) -> int:
     """`owner`: of the root directory, as the host numbers it. `mapped`: descriptor of the container's user namespace, whose map is
-    written. `stage`: a directory that is empty but for what a predecessor left attached there. Raises OSError."""
+    written. `stage`: for kernels before 6.13 a directory, there or not, that is empty but for what a predecessor left attached.
+    Raises OSError."""
     with ExitStack() as layers:
         lower = _lower(image, mapped)
         layers.callback(os.close, lower)
@@ -103,6 +104,7 @@ def _by_path(lower: int, upper: int, stage: Path) -> int:
 @contextmanager
 def _attached(fd: int, directory: Path) -> Iterator[Path]:
     clear(directory)
+    directory.parent.mkdir(mode=0o700, exist_ok=True)
     directory.mkdir(mode=0o700)
     try:
         kernel.move_mount(fd, str(directory))

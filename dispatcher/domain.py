@@ -17,6 +17,7 @@ from dispatcher import units
 
 _APP_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DOMAIN = re.compile(r"(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_IMAGE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 CONTAINERS_MAX = 1000  # of one app
 UID_FIRST, UID_LAST = (
@@ -111,7 +112,7 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 class AppSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """apps/APP/spec. What people change while it runs (count, cpu, memory, switch) has keys of its own."""
 
-    command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    command: tuple[str, ...] = ()  # may be absent with an image that has one
     port: Port = 80
     mounts: tuple[Mount, ...] = ()
     env: dict[str, str] = {}
@@ -124,9 +125,16 @@ class AppSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     # Bits a second that each container may send, and receive; None: no limit. Changed while it runs.
     bandwidth_bps: Annotated[int, msgspec.Meta(ge=8_000, le=1 << 50)] | None = None
     init: bool = True  # a tiny init is PID 1, reaps and forwards signals
+    image: str = ""  # its root: the current version of this one on the Compute; absent: the Compute's own /usr
     policy: Policy = Policy()
 
     def __post_init__(self) -> None:
+        if not self.command and not self.image:
+            raise ValueError("command: an app needs one, or an image that has one")
+        if self.image and not _IMAGE.fullmatch(self.image):
+            raise ValueError(
+                f"image {self.image!r} is not a name of 1 to 63 of a-z, 0-9, '.', '_' and '-' that begins with a letter or digit"
+            )
         if not self.workdir.startswith("/"):
             raise ValueError(f"workdir {self.workdir!r} is not an absolute path")
         if any("\0" in word for word in (*self.command, *self.env, *self.env.values())):
@@ -167,7 +175,9 @@ class ContainerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     local_address: str = ""  # HOST:PORT that a proxy on this Compute dials
     cpu: str = ""  # effective, as a word
     memory: str = ""
-    image: str = ""  # version of the image that this life runs on
+    image: str = (
+        ""  # NAME@VERSION of the image that this life runs on; with the Compute's own /usr, version of its /etc
+    )
     started: float = 0.0  # Unix time
     expires: float = 0.0  # Unix time at which its lifespan ends
     reason: str = ""  # why it failed, drains or was started

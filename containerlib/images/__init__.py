@@ -26,7 +26,7 @@ from containerlib.images.build import Bootstrap, FromImage, Step, build, provisi
 from containerlib.images.manifest import Config, Manifest
 from containerlib.images.progress import Built, Event, Found, Line, Progress, StepBegan, Waiting, silent
 from containerlib.images.steps import Copy, Shell, Template
-from containerlib.images.store import Image, ImageError, Store, verify
+from containerlib.images.store import Image, ImageError, Store, hold, verify
 
 __all__ = [
     "Bench",
@@ -51,6 +51,7 @@ __all__ = [
     "Waiting",
     "archive",
     "build",
+    "hold",
     "provision",
     "silent",
     "verify",

@@ -2,8 +2,9 @@
 
 A version never changes and is complete: it is built beside, as STORE/NAME/.building-*, and renamed into place when everything is
 on disk. STORE/NAME/.lock is held (flock) by whoever builds or removes; the kernel drops it with the last process of a build,
-so what lies in `.building-*` while one holds the lock is a dead builder's, and goes. Images are root's, and no one else may enter
-a version's directory on the host: there are setuid programs in it. Containers get `root` as a mount.
+so what lies in `.building-*` while one holds the lock is a dead builder's, and goes. Whoever runs a container on a version
+holds it (flock, shared), and nobody removes it meanwhile. Images are root's, and no one else may enter a version's directory on the
+host: there are setuid programs in it. Containers get `root` as a mount.
 """
 
 import contextlib
@@ -117,9 +118,8 @@ class Store:
         return f"{datetime.fromtimestamp(second, UTC):%Y%m%d-%H%M%S}-{recipe[:8]}", second
 
     def remove_unused(self, name: str, used: Iterable[str] = (), *, keep: int = 1) -> list[str]:
-        """Removes versions but those in `used` and the `keep` newest; returns which. Nothing while the name is being built.
-
-        A container's image stays `used` until its last life has ended. Raises ValueError if `keep` is negative.
+        """Removes versions but those in `used`, those that anybody holds, and the `keep` newest; returns which. Nothing while the
+        name is being built. Raises ValueError if `keep` is negative.
         """
         if keep < 0:
             raise ValueError(f"keep {keep}: must be 0 or more")
@@ -129,11 +129,30 @@ class Store:
         try:
             with self.lock(name):
                 unused = [image for image in self.revisions(name)[keep:] if image.version not in kept]
-                for image in unused:
-                    _remove(image.path)
+                return [image.version for image in unused if _remove(image.path)]
         except BlockingIOError:
             return []
-        return [image.version for image in unused]
+
+
+def hold(image: Image) -> int:
+    """A descriptor: until it is closed, or its process has ended, the version is not removed. Raises ImageError if it was."""
+    try:
+        fd = os.open(image.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ImageError(_gone(image)) from None
+    try:
+        # Whoever removes it holds it alone, and has renamed it before it lets go.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if not os.path.samestat(image.path.stat(), os.fstat(fd)):
+            raise FileNotFoundError
+    except (BlockingIOError, FileNotFoundError):
+        os.close(fd)
+        raise ImageError(_gone(image)) from None
+    return fd
+
+
+def _gone(image: Image) -> str:
+    return f"version {image.version} of image {image.manifest.name} is gone: a newer one is there, or build it again"
 
 
 def verify(image: Image) -> list[str]:
@@ -160,11 +179,19 @@ def _read(path: Path) -> Image | None:
     return Image(path, manifest)
 
 
-def _remove(path: Path) -> None:
-    """Gone at once for whoever looks, and then piece by piece."""
-    going = path.with_name(REMOVING + path.name)
-    path.rename(going)
+def _remove(path: Path) -> bool:
+    """Gone at once for whoever looks, and then piece by piece. False: somebody holds it."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        going = path.with_name(REMOVING + path.name)
+        path.rename(going)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
     shutil.rmtree(going)
+    return True
 
 
 def _remove_leavings(directory: Path) -> None:

@@ -20,7 +20,7 @@ from containerlib import idmap, kernel, rootfs
 from containerlib.bind import BindMount, open_mount
 from containerlib.checks import SpecError
 from containerlib.plan import INIT, ROOT_BYTES, ROOT_INODES
-from containerlib.userns import make_user_namespace
+from containerlib.userns import UserNamespace, make_user_namespace
 
 ATTACHED_AT = "/mnt"  # of the old root, for as long as it takes
 KEPT = ("proc", "sys", "dev")  # with what is masked in them
@@ -44,9 +44,9 @@ class Adoption:
         """Root inside."""
         return idmap.outside(self.base, 0)
 
-    def prepare(self) -> Callable[[], None]:
-        """Raises OSError and StartFailed. Its mounts go with this process."""
-        namespace = make_user_namespace()
+    def prepare(self, namespace: UserNamespace | None = None) -> Callable[[], None]:
+        """`namespace`: one made ahead, to be used up. Raises OSError and StartFailed. Its mounts go with this process."""
+        namespace = namespace or make_user_namespace()
         for fd in (namespace.uid_map, namespace.gid_map):
             os.write(fd, idmap.map_text(self.base).encode())
         root = rootfs.open_root(

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, fields
 from containerlib.hooks import Moment, Side, Task
 from containerlib.operations import Operation
 from containerlib.standalone.adopting import Adoption
-from containerlib.standalone.worker import MESSAGE_BYTES_MAX, READ_ANEW, fork_worker
+from containerlib.standalone.worker import MESSAGE_BYTES_MAX, READ_ANEW, execute_worker, fork_worker
 
 OPERATIONS_TIMEOUT_S = 10.0
+DIED = "the process that runs hooks has died"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +30,26 @@ def vars_of(operation: Operation) -> Iterator[object]:
 
 
 class Hands:
-    """Made before the event loop and before any thread."""
+    """Of a process that is forked, with these tasks: before the event loop and before any thread. Of one that is executed, without
+    tasks and whenever it is wanted: `Hands.executed()`."""
 
-    def __init__(self, tasks: tuple[Task, ...]) -> None:
+    def __init__(self, tasks: tuple[Task, ...], worker: tuple[socket.socket, int] | None = None) -> None:
         self._tasks = tasks
-        self._control, self._pid = fork_worker(tasks)
+        self._control, self._pid = worker or fork_worker(tasks)
         self._control.setblocking(False)
+        self.died = asyncio.Event()
         self._answers: dict[int, asyncio.Future[str]] = {}
         self._next = 0
         self._version = 0  # of the definition: a number means another task after a reload
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def _listen(self) -> None:
+    @classmethod
+    def executed(cls) -> "Hands":
+        """Raises OSError."""
+        return cls((), execute_worker())
+
+    def listen(self) -> None:
+        """In the loop that asks. From then on `died` says so."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._control, self._read)
@@ -55,8 +64,10 @@ class Hands:
         if not message:
             asyncio.get_running_loop().remove_reader(self._control)
             for answer in self._answers.values():
-                answer.set_result("the process that runs hooks has died")
+                if not answer.done():
+                    answer.set_result(DIED)
             self._answers.clear()
+            self.died.set()
             return
         reply = json.loads(message)
         if (waiting := self._answers.pop(reply["id"], None)) and not waiting.done():
@@ -79,7 +90,9 @@ class Hands:
         """Kernel operations in the container's namespaces, `root` before them."""
         made = [(type(each).__name__, [*vars_of(each)]) for each in operations]
         adopted = {"root": [*asdict(root).values()]} if root else {}
-        return await self._ask({"operations": made, **adopted, "timeout_s": OPERATIONS_TIMEOUT_S}, inside)
+        return await self._ask(
+            {"operations": made, **adopted, "timeout_s": OPERATIONS_TIMEOUT_S}, Inside(inside.pidfd, ())
+        )
 
     async def load(self, texts: Mapping[str, bytes], name: str, tasks: tuple[Task, ...]) -> str:
         """From now on the tasks of these definitions, which the caller has read and found good."""
@@ -105,7 +118,7 @@ class Hands:
                 os.close(fd)
 
     async def _send(self, request: dict[str, object], fds: list[int]) -> str:
-        self._listen()
+        self.listen()
         self._next += 1
         id = self._next
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -113,7 +126,7 @@ class Hands:
         try:
             socket.send_fds(self._control, [json.dumps({"id": id, **request}).encode()], fds)
         except ConnectionError:
-            return "the process that runs hooks has died"
+            return DIED
         try:
             return await answer
         except asyncio.CancelledError:

@@ -24,7 +24,7 @@ from containerlib.checks import SpecError
 from containerlib.dsl import DefinitionError, load
 from containerlib.handle import Container, StartFailed
 from containerlib.hooks import CgroupHook, Moment, Phase
-from containerlib.images import Image, ImageError, Store
+from containerlib.images import Image, ImageError, Store, hold
 from containerlib.plan import generated_files
 from containerlib.runtime import Runtime
 from containerlib.schedule import Schedule
@@ -83,6 +83,7 @@ class Runner:
     _output: output.Output | None = field(default=None, init=False)
     _watches: ExitStack = field(default_factory=ExitStack, init=False)
     _image: Image | None = field(default=None, init=False)
+    _held: ExitStack = field(default_factory=ExitStack, init=False)  # its version, as long as anything of it runs
     _resolved: ContainerSpec = field(init=False)  # with what its image says
     _schedule: Schedule = field(default_factory=Schedule, init=False)
     _exit_status: int | None = field(default=None, init=False)
@@ -103,6 +104,7 @@ class Runner:
             await self._phase(Phase.SYSTEM_FAILURE, failure=str(error))
             raise
         finally:
+            self._held.close()
             self.place.remove()
 
     async def _run(self, asked: Asked) -> Outcome:
@@ -172,6 +174,7 @@ class Runner:
             return
         try:
             self._image, self._resolved = resolve(self.spec, Store(self.place.settings.roots))
+            self._held.callback(os.close, hold(self._image))
         except (SpecError, ImageError) as error:
             raise StartFailed(str(error)) from error
         name = f"{self._image.manifest.name}@{self._image.version}"

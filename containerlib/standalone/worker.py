@@ -1,9 +1,12 @@
 """The process in which a definition's own functions run: one child for each, killed at its time limit.
 
-Forked from the runner before that has threads, and single-threaded itself, so that it may fork. On a SOCK_SEQPACKET socket:
+    python -I containerlib/standalone/worker.py <&SOCKET      # for whom has threads
+
+Forked from the runner before that has threads, or executed, and single-threaded itself, so that it may fork. On a SOCK_SEQPACKET
+socket:
     -> {"id", "task", "version", "moment", "timeout_s"}         on the host's side
     -> the same with "groups" + descriptors: PID 1's pidfd, entrances of its groups     in the container's namespaces
-    -> {"id", "operations": [[NAME, ARGUMENTS]...]} + the same  kernel operations in the container's namespaces
+    -> {"id", "operations": [[NAME, ARGUMENTS]...]} + the same  kernel operations in the container's mount namespace
        with "root": ARGUMENTS of an Adoption                     first the root of an image, which they then are done in
     -> {"id", "name", "version", "load": true} + descriptor: the texts of definition files, to take tasks from henceforth
     -> {"kill": ID}                                             nobody waits for it any more
@@ -21,13 +24,18 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # -I removed it
 
 from containerlib import kernel, operations
 from containerlib.dsl.definitions import from_texts
 from containerlib.hooks import Moment, Task
 from containerlib.spec import ContainerSpec
 from containerlib.standalone.adopting import Adoption
+from containerlib.userns import UserNamespace, make_user_namespace
 
 # Done on the host, it returns what is to be done inside.
 Prepare = Callable[[], Callable[[], object]]
@@ -64,6 +72,8 @@ class Worker:
         self.tasks = tasks
         self.version = 0
         self.children: dict[int, Child] = {}
+        self.prepares = False  # there will be another root
+        self.spare: UserNamespace | None = None  # for it: making one takes as long as all the rest
         self.selector = selectors.EpollSelector()
         self.selector.register(control, selectors.EVENT_READ, self.serve)
 
@@ -114,14 +124,18 @@ class Worker:
 
     def _fork(self, request: dict[str, Any], fds: list[int]) -> None:
         work = self._work(request)
+        enter = _enter_files if "operations" in request else _enter
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
             self.selector.close()
             self.control.close()
             os.close(read)
-            _child(work, write, fds if "groups" in request else [])
+            _child(work, write, enter, fds if "groups" in request else [])
         os.close(write)
+        if "root" in request and self.spare:
+            self.spare.close()
+            self.spare = None
         child = Child(request["id"], pid, os.pidfd_open(pid), read, time.monotonic() + request["timeout_s"])
         self.children[child.id] = child
         self.selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._ended(child))
@@ -129,7 +143,7 @@ class Worker:
     def _work(self, request: dict[str, Any]) -> Prepare:
         if "operations" in request:
             made = [INSIDE[name](*arguments) for name, arguments in request["operations"]]
-            return _operate(made, Adoption(*request["root"]) if "root" in request else None)
+            return _operate(made, Adoption(*request["root"]) if "root" in request else None, self.spare)
         if request["version"] != self.version:
             raise LookupError(READ_ANEW)
         function, values = self.tasks[request["task"]].function, request["moment"]
@@ -159,32 +173,36 @@ class Worker:
         elif status and not words:
             words = f"it ended with {os.waitstatus_to_exitcode(status)}"
         self._answer(child.id, words)
+        if self.prepares and not self.children:
+            self.prepare()
+
+    def prepare(self) -> None:
+        """Once nobody waits. Where the host has no user namespaces, nobody asks for a root either."""
+        self.prepares = True
+        if self.spare is None:
+            with suppress(OSError):
+                self.spare = make_user_namespace()
 
     def _answer(self, id: int, failure: str) -> None:
         self.control.send(json.dumps({"id": id, "failure": failure}).encode())
 
 
-def _operate(made: list[operations.Operation], root: Adoption | None) -> Prepare:
+def _operate(made: list[operations.Operation], root: Adoption | None, spare: UserNamespace | None) -> Prepare:
     def prepare() -> Callable[[], object]:
-        enter = root.prepare() if root else lambda: None
+        enter = root.prepare(spare) if root else lambda: None
         return lambda: [enter(), *(operation.execute() for operation in made)]
 
     return prepare
 
 
-def _child(prepare: Prepare, tell: int, entered: list[int]) -> NoReturn:
+def _child(prepare: Prepare, tell: int, enter: Callable[[list[int]], None], entered: list[int]) -> NoReturn:
     code = 1
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         os.setpgid(0, 0)
         work = prepare()
         if entered:
-            _enter(entered[0], entered[1:])
-            # A pid namespace is entered by the next child only.
-            if (inner := os.fork()) != 0:
-                os._exit(os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]) & 0xFF)
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-            _be_root_there()
+            enter(entered)
         work()
         code = 0
     except Exception as error:  # noqa: BLE001 - the border to somebody's own code: told, with its line
@@ -203,14 +221,26 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({own[-1].filename}:{own[-1].lineno})"
 
 
-def _enter(pidfd: int, groups: list[int]) -> None:
+def _enter_files(entered: list[int]) -> None:
+    """Its mount namespace and nothing else: that is enough for what is mounted, and takes no second child."""
+    sys.meta_path.clear()
+    os.setns(entered[0], os.CLONE_NEWNS)
+
+
+def _enter(entered: list[int]) -> None:
     """Tenants' files are in reach from here on: nothing is imported any more, or one of theirs might be."""
+    pidfd, *groups = entered
     sys.meta_path.clear()
     for group in groups:
         os.write(group, b"0")
     os.setns(pidfd, NAMESPACES)
     with suppress(OSError):  # it is our own still: the program has not started, or this host has none for us
         os.setns(pidfd, os.CLONE_NEWUSER)
+    # A pid namespace is entered by the next child only.
+    if (inner := os.fork()) != 0:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]) & 0xFF)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    _be_root_there()
 
 
 def _be_root_there() -> None:
@@ -219,6 +249,26 @@ def _be_root_there() -> None:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     os.chdir("/")
+
+
+def _ignore_terminal() -> None:
+    """Its signals come to all; who started this says what is to be done."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def execute_worker() -> tuple[socket.socket, int]:
+    """Our end of its socket, and its pid. What it prints goes where we tell our errors. Raises OSError."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        command = [sys.executable, "-I", __file__]
+        actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
+        try:
+            pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=actions)
+        except BaseException:
+            ours.close()
+            raise
+    return ours, pid
 
 
 def fork_worker(tasks: tuple[Task, ...]) -> tuple[socket.socket, int]:
@@ -231,10 +281,7 @@ def fork_worker(tasks: tuple[Task, ...]) -> tuple[socket.socket, int]:
         code = 1
         try:
             ours.close()
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(
-                    number, signal.SIG_IGN
-                )  # of a terminal they come to all; the runner says what is to be done
+            _ignore_terminal()
             Worker(theirs, tasks).run()
         except BaseException:  # noqa: BLE001 - the border of a process
             traceback.print_exc()
@@ -242,3 +289,19 @@ def fork_worker(tasks: tuple[Task, ...]) -> tuple[socket.socket, int]:
             os._exit(code)
     theirs.close()
     return ours, pid
+
+
+def main() -> NoReturn:
+    _ignore_terminal()
+    os.setpgid(0, 0)
+    control = socket.socket(fileno=os.dup(0))  # a number that hooks do not inherit
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    worker = Worker(control, ())
+    worker.prepare()
+    worker.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -24,6 +24,9 @@ class Flags:
     """None: not given."""
 
     run: Annotated[Text, _flag("--run", "The command; split as a shell would, but no shell runs it.", "COMMAND")] = None
+    image: Annotated[
+        Text, _flag("--image", "Run on the current version of this image; '' for the host's own programs.", "NAME")
+    ] = None
     domain: Annotated[Many, _flag("--domain", "A host name that it answers to, *.example.com too; repeatable.")] = None
     mount: Annotated[Many, _flag("--mount", "A folder of the host in the container; repeatable.", "SRC:DST[:ro]")] = (
         None

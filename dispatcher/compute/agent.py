@@ -26,6 +26,7 @@ from dispatcher.compute.lives import LIVE, Lives
 from dispatcher.compute.protocol import Gone
 from dispatcher.compute.reception import Reception, Waiter
 from dispatcher.compute.reconcile import CountStep, Entry, Fate, Step
+from dispatcher.compute.roots import Roots
 from dispatcher.compute.rows import Rows
 from dispatcher.compute.strategy import Choice, Host, Measured
 from dispatcher.coreapi import service
@@ -45,11 +46,13 @@ class Agent:
 
     lives: Lives
 
-    def __init__(self, settings: Settings, store: Store, cache: CMCache, tasks: Tasks) -> None:
+    def __init__(self, settings: Settings, store: Store, cache: CMCache, tasks: Tasks, roots: Roots) -> None:
         self._settings = settings
         self._store = store
         self._cache = cache
         self._tasks = tasks
+        self._roots = roots
+        self._left: set[str] = set()  # images of which a container has let go
         self.rows = Rows(store, cache, tasks)
         self.history = EventLog(store, settings.compute)
         self.reception = Reception(settings, self, tasks)
@@ -162,6 +165,8 @@ class Agent:
             return
         if app.uid is None and self._acts_for(name):
             await service.claim_uids(self._store, name)
+        if app.spec.image:
+            await self._roots.prepare(app)
         for life in list(self.lives.of(name).values()):
             self._apply(app, life)
             self._put_right(life)
@@ -211,17 +216,24 @@ class Agent:
     def _apply(self, app: App, life: Life) -> None:
         """A changed configuration to a life that runs."""
         app = self._with_last_good(app, life)
-        if life.draining or app == life.app:
+        if life.draining:
             return
         if app.switch is Switch.OFF:
             self.lives.drain(life, "switched off")
-        elif life.status is Status.FROZEN and _must_restart(app, life):
-            self.lives.drain(life, "its definition was changed")
-        elif _must_restart(app, life):
-            if not life.successor:
-                self._replace(life, "its definition was changed")
-        else:
+        elif reason := self._why_outdated(app, life):
+            if life.status is Status.FROZEN:
+                self.lives.drain(life, reason)
+            elif not life.successor:
+                self._replace(life, reason)
+        elif app != life.app:
             self._resize(app, life)
+
+    def _why_outdated(self, app: App, life: Life) -> str:
+        """What only a new process can take in; empty if there is nothing."""
+        if _must_restart(app, life):
+            return "its definition was changed"
+        newest = self._roots.newest(app) if life.image else ""
+        return f"image {newest} was built" if newest not in ("", life.image) else ""
 
     def _with_last_good(self, app: App, life: Life) -> App:
         """An agent that starts while a bad word stands in the CMDB never saw the good one; the life still has it."""
@@ -253,6 +265,7 @@ class Agent:
                 self._failures.forget(app, id)
         self._measured.pop(app, None)
         if not self.lives.of(app):
+            self._roots.forget(app)
             logs.remove(self._settings.log_dir, app)
 
     # ---- starting
@@ -268,7 +281,7 @@ class Agent:
     def _replace(self, life: Life, reason: str) -> None:
         """A successor first; the old one drains when that listens."""
         app = self._cache.app(life.app.name) or life.app
-        life.successor = reconcile.next_id(self.rows.of(app.name))
+        life.successor, life.outdated = reconcile.next_id(self.rows.of(app.name)), reason
         self.tell(life, "replaced", f"{reason}; successor {app.name}/{life.successor}")
         self.rows.put(app.name, life.successor, ContainerRow(self._settings.compute))
         self._start(app, life.successor, Cause.LIFESPAN, reason)
@@ -409,6 +422,8 @@ class Agent:
 
     def life_ended(self, life: Life, *, expected: bool) -> None:
         app, id = life.app.name, life.id
+        if life.root:
+            self._left.add(life.root.image.manifest.name)
         self.reception.publish(Gone(app, id, life.generation, life.problem))
         if expected:
             self._failures.forget(app, id)
@@ -453,7 +468,7 @@ class Agent:
             local_address=life.address,
             cpu=_cpu_word(life.app),
             memory=_memory_word(life.app),
-            image=life.handle.etc_image if life.handle else "",
+            image=life.image or (life.handle.etc_image if life.handle else ""),
             started=life.started,
             expires=life.expires,
             reason=life.draining.reason if life.draining else str(life.cause),
@@ -466,7 +481,8 @@ class Agent:
         next_slow = 0.0
         while True:
             metrics.update(self.lives, self.rows.behind)
-            if not len(self.lives) and not self._failures and not self.lives.reserve_is_large(time.monotonic()):
+            is_idle = not len(self.lives) and not self._failures and not self._left
+            if is_idle and not self.lives.reserve_is_large(time.monotonic()):
                 self._something_lives.clear()
                 await self._something_lives.wait()
             now = time.monotonic()
@@ -483,7 +499,18 @@ class Agent:
                 with border("looking after the reserve"):
                     self.registration.update(codec.encode(self._compute_row()))
                     await self.lives.shrink_reserve(now)
+                with border("looking after images"):
+                    await self._look_after_images()
             await asyncio.sleep(TICK_S)
+
+    async def _look_after_images(self) -> None:
+        """Versions that are new to us, and those that nobody needs any more; while nobody waits for a start."""
+        for app in self._roots.changed():
+            self._want_reconcile(app)
+        if self._left and not any(life.status is Status.STARTING for life in self.lives):
+            left, self._left = self._left, set()
+            for name in await self._roots.remove_unused(left):
+                _log.info("removed image %s, which nobody runs on any more", name)
 
     def _tick(self, app: str, now: float) -> None:
         lives = list(self.lives.of(app).values())
@@ -570,7 +597,8 @@ class Agent:
     def _drain_replaced(self, life: Life) -> None:
         over = time.time() >= life.expires
         left_s = max(0.0, life.expires + life.app.spec.policy.drain_grace_s - time.time()) if over else None
-        self.lives.drain(life, "its lifespan is over" if over else "its definition was changed", cut_after_s=left_s)
+        reason = "its lifespan is over" if over else life.outdated or "its definition was changed"
+        self.lives.drain(life, reason, cut_after_s=left_s)
 
     def _is_used_directly(self, life: Life) -> bool:
         assert life.handle is not None

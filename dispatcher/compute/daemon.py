@@ -18,15 +18,18 @@ from prometheus_client import start_http_server
 from containerlib import readiness
 from containerlib.bootstrap import usr
 from containerlib.handle import Container
+from containerlib.images import Store
 from containerlib.readiness import ListenEvents
 from containerlib.runtime import Config, Runtime
 from dispatcher.cmdb.cache import CMCache
 from dispatcher.cmdb.client import EtcdStore
 from dispatcher.compute import metrics
 from dispatcher.compute.agent import Agent
+from dispatcher.compute.helper import Helper
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.lives import Lives
 from dispatcher.compute.pool import Pool
+from dispatcher.compute.roots import Roots, clear_stages
 from dispatcher.settings import Settings, host_port
 from dispatcher.tasks import Tasks
 
@@ -80,9 +83,13 @@ class Daemon:
         records = journal.open()
         store = EtcdStore(settings)
         cache = CMCache(store)
-        agent = Agent(settings, store, cache, self._tasks)
+        clear_stages(Path(settings.run_dir))
+        helper = Helper(self._tasks)
+        helper.start()
+        roots = Roots(Store(Path(settings.image_dir)), Path(settings.run_dir), helper)
+        agent = Agent(settings, store, cache, self._tasks, roots)
         pool = Pool(runtime, settings.blanks, self._tasks)
-        agent.lives = Lives(runtime, pool, events, journal, Path(settings.log_dir), self._tasks, agent)
+        agent.lives = Lives(runtime, pool, events, journal, Path(settings.log_dir), self._tasks, agent, roots)
         try:
             adopted = [record for record in records if await agent.lives.adopt(record)]
             for record in records:
@@ -101,6 +108,8 @@ class Daemon:
         finally:
             await agent.close()
             await self._tasks.close()
+            helper.close()
+            roots.close()
             await pool.close()
             await cache.close()
             await store.close()
@@ -183,6 +192,7 @@ async def _clean(settings: Settings) -> list[str]:
     journal.close()
     await runtime.remove_all()
     await runtime.close()
+    clear_stages(Path(settings.run_dir))
     return ended
 
 

@@ -32,6 +32,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     concurrency: int = 32
     etc_image: str = ""
     gone: bool = False
+    image: str = ""  # NAME@VERSION of its root
 
     @property
     def life(self) -> str:

@@ -7,6 +7,7 @@ from typing import Protocol
 from containerlib.handle import Container
 from dispatcher.compute import logs, state
 from dispatcher.compute.journal import Record
+from dispatcher.compute.roots import Root
 from dispatcher.domain import App, Cause, Status, life_name
 
 
@@ -28,6 +29,7 @@ class Life:
     quiet_since: float  # monotonic; meaningless while something is in flight
     status: Status = Status.REGISTERED
     handle: Container | None = None
+    root: Root | None = None  # where it is not the host's own /usr
     concurrency: int = 32
     counts: dict[int, int] = field(default_factory=dict)  # in flight, by proxy
     visitors: set[int] = field(default_factory=set)  # peers with somebody inside (fastcontainer exec)
@@ -41,6 +43,7 @@ class Life:
     frozen_for: str = ""  # why `auto` chose that
     stopping: bool = False
     successor: str = ""
+    outdated: str = ""  # why there is to be one
     leaving: bool = False  # its row goes with it: it is not counted
     followed: bool = False  # it was executed, and its end will be noticed
     log: logs.LifeLog | None = None
@@ -62,6 +65,11 @@ class Life:
         return f"{self.handle.address}:{self.app.spec.port}" if self.handle and listens else ""
 
     @property
+    def image(self) -> str:
+        """NAME@VERSION of its root; empty where that is the host's own /usr."""
+        return self.root.name if self.root else ""
+
+    @property
     def in_flight(self) -> int:
         return sum(self.counts.values())
 
@@ -81,7 +89,7 @@ class Life:
         assert handle is not None
         return Record(
             self.app, self.id, self.generation, self.status, self.cause, handle.slot, handle.pid, handle.start_time,
-            self.started, self.expires, self.concurrency, handle.etc_image, gone,
+            self.started, self.expires, self.concurrency, handle.etc_image, gone, self.image,
         )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from dispatcher.compute import freezing, logs, reconcile, state
 from dispatcher.compute.journal import Journal, Record
 from dispatcher.compute.life import Draining, Life, Listener
 from dispatcher.compute.pool import Pool
+from dispatcher.compute.roots import Roots
 from dispatcher.domain import App, AppSpec, Cause, Status
 from dispatcher.tasks import Tasks, border
 
@@ -55,6 +56,7 @@ class Lives:
         log_dir: Path,
         tasks: Tasks,
         listener: Listener,
+        roots: Roots,
     ) -> None:
         self._runtime = runtime
         self._pool = pool
@@ -63,6 +65,7 @@ class Lives:
         self._log_dir = log_dir / "lives"
         self._tasks = tasks
         self._listener = listener
+        self._roots = roots
         self._lives: dict[str, dict[str, Life]] = {}
         self._journalled: dict[
             tuple[str, str], int
@@ -119,6 +122,8 @@ class Lives:
 
     async def _start(self, life: Life) -> None:
         try:
+            if life.app.spec.image:
+                await self._find_root(life)
             while not await self._wake_a_blank(life):
                 pass
             self._follow(life)
@@ -127,6 +132,13 @@ class Lives:
         except (StartFailed, TimeoutError, OSError) as error:
             life.problem = life.problem or str(error) or type(error).__name__
             await self._start_failed(life)
+
+    async def _find_root(self, life: Life) -> None:
+        if not self._runtime.maps_users:
+            raise StartFailed("an image needs user namespaces, which this host does not allow")
+        began = time.perf_counter()
+        life.root = await self._roots.find(life.app)
+        life.phases["image"] = _ms_since(began)
 
     async def _wake_a_blank(self, life: Life) -> bool:
         """False: that one had died in reserve."""
@@ -157,6 +169,11 @@ class Lives:
         spec = app.spec
         if app.uid is None:
             raise StartFailed(f"app {app.name} has no range of user ids yet (key apps/{app.name}/uid_base)")
+        limits = Limits(units.parse_cpu(spec.policy.boot_cpu), app.memory_bytes, spec.pids)
+        if life.root:
+            identity = self._roots.identity(life.root, app.uid, handle.address)
+            gate = self._roots.gate(life.root, handle, identity)
+            return await self._runtime.wake(handle, identity, (), limits, _network_policy(spec), gate)
         identity = Identity(
             hostname=app.name,
             uid=app.uid,
@@ -168,7 +185,6 @@ class Lives:
             init=spec.init,
         )
         mounts = tuple(BindMount(mount.source, mount.target, mount.readonly) for mount in spec.mounts)
-        limits = Limits(units.parse_cpu(spec.policy.boot_cpu), app.memory_bytes, spec.pids)
         return await self._runtime.wake(handle, identity, mounts, limits, _network_policy(spec))
 
     def _follow(self, life: Life) -> None:
@@ -295,6 +311,8 @@ class Lives:
         if life.handle:
             await self._runtime.destroy(life.handle)
             self._journal.write(life.record(gone=True))
+        if life.root:
+            self._roots.release(life.root)
         logs.trim(self._log_dir / life.app.name)
 
     async def adopt(self, record: Record) -> bool:
@@ -310,8 +328,11 @@ class Lives:
         life = Life(
             record.app, record.container, record.generation, record.cause, "", record.started, record.expires,
             time.monotonic() + REATTACH_S,
-            record.status, handle, record.concurrency, running_since=time.monotonic(), unheard_until=time.monotonic() + REATTACH_S,
+            record.status, handle, concurrency=record.concurrency,
+            running_since=time.monotonic(), unheard_until=time.monotonic() + REATTACH_S,
         )  # fmt: skip
+        if record.image:
+            life.root = self._roots.find_again(record.app, record.image)
         self._lives.setdefault(life.app.name, {})[life.id] = life
         self._follow(life)
         if life.status is Status.FROZEN:

@@ -11,7 +11,7 @@ tests/containerlib/test_runtime.py runs one suite over this and the real one.
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -219,6 +219,7 @@ class _Network:
 
 class FakeRuntime:
     network = _Network
+    maps_users = True
 
     def __init__(self) -> None:
         self.programs: dict[str, Script] = {}
@@ -246,6 +247,7 @@ class FakeRuntime:
         mounts: tuple[BindMount, ...],
         limits: Limits,
         policy: NetworkPolicy = USUAL,
+        at_gate: Callable[[], Awaitable[None]] | None = None,
     ) -> dict[str, float]:
         blank.group.set_limits(limits)
         if blank.is_dead:

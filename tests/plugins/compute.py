@@ -246,6 +246,7 @@ class Host:
             run_dir=str(directory / "run"),
             state_dir=str(directory / "state"),
             log_dir=str(directory / "log"),
+            image_dir=str(directory / "roots"),
             agent_metrics=f"127.0.0.1:{_free_port()}",
             proxy_user="nobody",
             network=free_network(),

@@ -110,7 +110,7 @@ def test_any_text_is_a_spec_or_a_problem(text: str) -> None:
     [
         ("", "not JSON"),
         ("[]", "the spec: Expected `object`"),
-        ("{}", "`command`"),
+        ("{}", "command: an app needs one"),
         ('{"command": ["x"], "prot": 80}', "prot"),
         ('{"command": ["x"], "port": "80"}', "port '80': Expected `int`"),
         ('{"command": ["x"], "workdir": "srv"}', "'srv' is not an absolute path"),

@@ -137,7 +137,7 @@ async def test_changes_are_applied_and_told(watched: Watched, memory: MemoryStor
     ("key", "bad", "rule"),
     [
         (keys.word_key("blog", "cpu"), b"lots", "share of one core"),
-        (keys.spec_key("blog"), b'{"command":[]}', "length"),
+        (keys.spec_key("blog"), b'{"command":[]}', "needs one"),
         (keys.container_key("blog", "1"), b"{", "JSON"),
         (keys.domain_key("blog.example.com"), b"Blog", "app name"),
     ],

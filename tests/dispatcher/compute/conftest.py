@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from containerlib import images
 from containerlib.readiness import ListenEvents
 from dispatcher.cmdb import codec, keys
 from dispatcher.cmdb.cache import CMCache
@@ -23,11 +24,13 @@ from dispatcher.compute import agent as agent_module
 from dispatcher.compute import lives as lives_module
 from dispatcher.compute import rows as rows_module
 from dispatcher.compute.agent import Agent
+from dispatcher.compute.helper import Helper
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.life import Life
 from dispatcher.compute.lives import Lives
 from dispatcher.compute.pool import Pool
 from dispatcher.compute.protocol import Answer, Live, Refused
+from dispatcher.compute.roots import Roots
 from dispatcher.coreapi import service
 from dispatcher.domain import AppSpec, ContainerRow, EventRow, Policy, Status
 from dispatcher.settings import Settings
@@ -47,6 +50,7 @@ class Compute:
             proxy_user=pwd.getpwuid(os.getuid()).pw_name,
             blanks=2,
         )
+        self.images = images.Store(directory / "images")
         self.store = MemoryStore()
         self.runtime = FakeRuntime()
         self.proxies: list[Proxy] = []
@@ -58,11 +62,12 @@ class Compute:
         self.tasks, self.cache = Tasks(), CMCache(self.store)
         self.journal = Journal(Path(self.settings.run_dir, "journal"))
         records = self.journal.open()
-        self.agent = Agent(self.settings, self.store, self.cache, self.tasks)
+        self.roots = Roots(self.images, Path(self.settings.run_dir), Helper(self.tasks))
+        self.agent = Agent(self.settings, self.store, self.cache, self.tasks, self.roots)
         self.pool = Pool(self.runtime, self.settings.blanks, self.tasks)  # type: ignore[arg-type]
         self.lives = Lives(
             self.runtime,  # type: ignore[arg-type]
-            self.pool, ListenEvents("never-opened"), self.journal, Path(self.settings.log_dir), self.tasks, self.agent,
+            self.pool, ListenEvents("never-opened"), self.journal, Path(self.settings.log_dir), self.tasks, self.agent, self.roots,
         )  # fmt: skip
         self.agent.lives = self.lives
         for record in records:
@@ -84,6 +89,7 @@ class Compute:
                 asyncio.get_running_loop().remove_reader(life.handle.pidfd)
                 life.log.close()
         self.journal.close()
+        self.roots.close()
         for proxy in self.proxies:
             await proxy.close()
         self.proxies.clear()

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from containerlib.images import Store
 from containerlib.readiness import ListenEvents
 from dispatcher.compute import lives as lives_module
+from dispatcher.compute.helper import Helper
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.life import Life
 from dispatcher.compute.lives import Lives
 from dispatcher.compute.pool import Pool
+from dispatcher.compute.roots import Roots
 from dispatcher.compute.state import IllegalTransition
 from dispatcher.domain import App, AppSpec, Cause, Mount, Policy, Status
 from dispatcher.tasks import Tasks
@@ -56,6 +59,7 @@ class Lab:
         self.lives = Lives(
             self.runtime,  # type: ignore[arg-type]
             self.pool, ListenEvents("never-opened"), self.journal, directory / "log", self.tasks, self.notes,
+            Roots(Store(directory / "images"), directory, Helper(self.tasks)),
         )  # fmt: skip
         self.pool.start()
 
