@@ -10,7 +10,7 @@ socket:
        with "root": ARGUMENTS of an Adoption                     first the root of an image, which they then are done in
     -> {"id", "name", "version", "load": true} + descriptor: the texts of definition files, to take tasks from henceforth
     -> {"kill": ID}                                             nobody waits for it any more
-    <- {"id", "failure"}                                        empty: it went well
+    <- {"id", "failure"}                                        empty: it went well; the first of two counts
 """
 
 import json
@@ -42,6 +42,7 @@ Prepare = Callable[[], Callable[[], object]]
 MESSAGE_BYTES_MAX = 100_000
 FAILURE_BYTES_MAX = 8_000
 DESCRIPTORS_MAX = 20
+QUIET_S = 0.05  # after a root was put in place: a program boots, and should not have to share its CPU
 READ_ANEW = "its definition was read anew meanwhile"
 # The user namespace comes last and only where the program has entered it: before that, hooks may still mount.
 NAMESPACES = (
@@ -66,14 +67,24 @@ class Child:
     late: bool = False
 
 
+@dataclass(slots=True)
+class Spare:
+    """A child that has a user namespace already and waits for the next root: forking it and the namespace take twice as long as
+    all the rest."""
+
+    pid: int
+    work: socket.socket
+    words: int
+
+
 class Worker:
     def __init__(self, control: socket.socket, tasks: tuple[Task, ...]) -> None:
         self.control = control
         self.tasks = tasks
         self.version = 0
         self.children: dict[int, Child] = {}
-        self.prepares = False  # there will be another root
-        self.spare: UserNamespace | None = None  # for it: making one takes as long as all the rest
+        self.prepare_at: float | None = None  # None: there will be no other root, or the child for it is there
+        self.spare: Spare | None = None
         self.selector = selectors.EpollSelector()
         self.selector.register(control, selectors.EVENT_READ, self.serve)
 
@@ -86,9 +97,12 @@ class Worker:
                 if not child.late and time.monotonic() >= child.deadline:
                     child.late = True
                     self._kill(child)
+            if self.prepare_at is not None and time.monotonic() >= self.prepare_at:
+                self.prepare()
 
     def _patience_s(self) -> float | None:
         waiting = [child.deadline for child in self.children.values() if not child.late]
+        waiting += [] if self.prepare_at is None else [self.prepare_at]
         return max(0.0, min(waiting) - time.monotonic()) if waiting else None
 
     def serve(self) -> None:
@@ -123,6 +137,8 @@ class Worker:
         self.version = request["version"]
 
     def _fork(self, request: dict[str, Any], fds: list[int]) -> None:
+        if "root" in request and self.spare and self._hand_over(self.spare, request, fds):
+            return
         work = self._work(request)
         enter = _enter_files if "operations" in request else _enter
         read, write = os.pipe()
@@ -133,22 +149,51 @@ class Worker:
             os.close(read)
             _child(work, write, enter, fds if "groups" in request else [])
         os.close(write)
-        if "root" in request and self.spare:
-            self.spare.close()
-            self.spare = None
-        child = Child(request["id"], pid, os.pidfd_open(pid), read, time.monotonic() + request["timeout_s"])
+        self._follow(request, pid, read)
+
+    def _follow(self, request: dict[str, Any], pid: int, words: int) -> None:
+        child = Child(request["id"], pid, os.pidfd_open(pid), words, time.monotonic() + request["timeout_s"])
         self.children[child.id] = child
         self.selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._ended(child))
 
     def _work(self, request: dict[str, Any]) -> Prepare:
         if "operations" in request:
-            made = [INSIDE[name](*arguments) for name, arguments in request["operations"]]
-            return _operate(made, Adoption(*request["root"]) if "root" in request else None, self.spare)
+            return _operate(request)
         if request["version"] != self.version:
             raise LookupError(READ_ANEW)
         function, values = self.tasks[request["task"]].function, request["moment"]
         moment = Moment(**{**values, "cgroups": tuple(values["cgroups"])})
         return lambda: lambda: function(moment)
+
+    # ---- the child that waits for the next root
+
+    def _hand_over(self, spare: Spare, request: dict[str, Any], fds: list[int]) -> bool:
+        """False: it was killed while it waited."""
+        self.spare, self.prepare_at = None, time.monotonic() + QUIET_S
+        with spare.work:
+            try:
+                socket.send_fds(spare.work, [json.dumps(request).encode()], fds)
+            except ConnectionError:
+                os.waitpid(spare.pid, 0)
+                os.close(spare.words)
+                return False
+        self._follow(request, spare.pid, spare.words)
+        return True
+
+    def prepare(self) -> None:
+        """Once nobody waits."""
+        self.prepare_at = None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            self.selector.close()
+            ours.close()
+            os.close(read)
+            _await_root(theirs, write, self.control)
+        theirs.close()
+        os.close(write)
+        self.spare = Spare(pid, ours, read)
 
     def _kill(self, child: Child) -> None:
         """What it started goes with it, as far as it stayed in its group."""
@@ -173,29 +218,49 @@ class Worker:
         elif status and not words:
             words = f"it ended with {os.waitstatus_to_exitcode(status)}"
         self._answer(child.id, words)
-        if self.prepares and not self.children:
-            self.prepare()
-
-    def prepare(self) -> None:
-        """Once nobody waits. Where the host has no user namespaces, nobody asks for a root either."""
-        self.prepares = True
-        if self.spare is None:
-            with suppress(OSError):
-                self.spare = make_user_namespace()
 
     def _answer(self, id: int, failure: str) -> None:
         self.control.send(json.dumps({"id": id, "failure": failure}).encode())
 
 
-def _operate(made: list[operations.Operation], root: Adoption | None, spare: UserNamespace | None) -> Prepare:
+def _operate(request: dict[str, Any], namespace: UserNamespace | None = None) -> Prepare:
+    made = [INSIDE[name](*arguments) for name, arguments in request["operations"]]
+    root = Adoption(*request["root"]) if "root" in request else None
+
     def prepare() -> Callable[[], object]:
-        enter = root.prepare(spare) if root else lambda: None
+        enter = root.prepare(namespace) if root else lambda: None
         return lambda: [enter(), *(operation.execute() for operation in made)]
 
     return prepare
 
 
-def _child(prepare: Prepare, tell: int, enter: Callable[[list[int]], None], entered: list[int]) -> NoReturn:
+def _await_root(work: socket.socket, tell: int, control: socket.socket) -> NoReturn:
+    """Says itself that it went well: before its end is noticed, whoever waits would wait for its memory to be taken apart."""
+    try:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        namespace = None
+        with suppress(OSError):  # where the host has none, nobody asks for a root either
+            namespace = make_user_namespace()
+        message, fds, _, _ = socket.recv_fds(work, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX)
+        if not message:
+            os._exit(0)
+        request = json.loads(message)
+
+        def told() -> None:
+            control.send(json.dumps({"id": request["id"], "failure": ""}).encode())
+
+        _child(_operate(request, namespace), tell, _enter_files, fds, told)
+    finally:
+        os._exit(1)
+
+
+def _child(
+    prepare: Prepare,
+    tell: int,
+    enter: Callable[[list[int]], None],
+    entered: list[int],
+    done: Callable[[], object] = lambda: None,
+) -> NoReturn:
     code = 1
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -204,6 +269,7 @@ def _child(prepare: Prepare, tell: int, enter: Callable[[list[int]], None], ente
         if entered:
             enter(entered)
         work()
+        done()
         code = 0
     except Exception as error:  # noqa: BLE001 - the border to somebody's own code: told, with its line
         os.write(tell, _told(error).encode()[:FAILURE_BYTES_MAX])
