@@ -59,6 +59,7 @@ class Installation:
             etcd=(ports[0],),
             run_dir=str(directory / "run"),
             state_dir=str(directory / "state"),
+            image_dir=str(directory / "roots"),
             log_dir=str(directory / "log"),
             userproxy_listen=ports[1],
             userproxy_metrics=ports[2],

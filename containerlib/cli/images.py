@@ -1,4 +1,4 @@
-"""container create | provision | revisions | archive: the images that definitions run on."""
+"""container create | provision | revisions | archive | prune: the images that definitions run on."""
 
 import os
 import time
@@ -23,7 +23,7 @@ COLUMNS = ("IMAGE", "VERSION", "BUILT", "SIZE", "FROM", "STEPS")
 
 
 def add_to(root: typer.Typer) -> None:
-    for verb in (create, provision, revisions, archive):
+    for verb in (create, provision, revisions, archive, prune):
         root.command()(verb)
 
 
@@ -102,6 +102,23 @@ def archive(
             raise Failure(f"image {found[0].name} has not been built", hint="container create", code=UNKNOWN)
         size = images.archive(newest, target, dry_run=dry_run, on_member=say if verbose else lambda _line: None)
     say(f"{newest.manifest.name} {newest.version}: {'nothing written' if dry_run else f'{size} bytes in {target}'}")
+
+
+def prune(
+    names: Annotated[list[str] | None, typer.Argument(help="Images; all there are unless named.")] = None,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="So many of the newest versions stay.")] = 1,
+) -> None:
+    """Remove versions of images that no container runs on, all but the newest."""
+    with _told():
+        store = _store()
+        known = store.names()
+        for name in names or known:
+            if name not in known:
+                raise Failure(
+                    f"there is no image {name!r}", hint=f"there is: {', '.join(known) or 'none'}", code=UNKNOWN
+                )
+            for version in store.remove_unused(name, keep=keep):
+                say(f"{name}: removed {version}")
 
 
 def _images(files: Sequence[Path], names: Sequence[str] | None) -> list[Image]:

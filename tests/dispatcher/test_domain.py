@@ -56,6 +56,9 @@ def test_what_is_alive() -> None:
     "values",
     [
         {"command": []},
+        {"command": ["a"], "image": "Big"},
+        {"command": ["a"], "image": "a/../b"},
+        {"command": ["a"], "image": "a@20260101-000000-00000000"},
         {"command": ["a\0b"]},
         {"command": ["a"], "env": {"A=B": "c"}},
         {"command": ["a"], "env": {"": "c"}},

@@ -1,6 +1,7 @@
-"""container create | provision | revisions | archive"""
+"""container create | provision | revisions | archive | prune"""
 
 import json
+import shutil
 import tarfile
 
 import pytest
@@ -80,3 +81,28 @@ def test_steps_on_top_of_the_newest(box: Box, content: None) -> None:
     assert (box.settings.state_dir / "roots/site" / newest["version"] / "root/etc/parting").read_text() == "hello you"
     done = box.call("provision", file, "--only", "nothing")
     assert (done.returncode, "nothing" in done.stderr) == (1, True)
+
+
+def test_versions_that_nobody_runs_on_are_removed(box: Box, content: None) -> None:
+    words = '"sleep", "100"'  # which goes at once when it is asked to
+    file = box.define(body(box).replace('"x"', words), head=HEAD)
+    for name in ("bin", "usr"):  # enough of a root for one that runs
+        (box.directory / "content" / name).mkdir()
+    shutil.copy("/usr/bin/busybox", box.directory / "content/bin/sleep")
+    box.call("create", file)
+    assert box.call("run", "-d", file).returncode == 0
+    versions = [json.loads(box.call("revisions", file, "--json").stdout)[0]["version"]]
+    for number in range(3):
+        (box.directory / "content/etc/motd").write_text(str(number))
+        box.call("create", file)
+        versions.append(json.loads(box.call("revisions", file, "--json").stdout)[0]["version"])
+    assert box.call("prune", "site", "--keep", "2").stdout == f"site: removed {versions[1]}\n"
+    assert box.call("kill", "web").returncode == 0
+    assert box.call("prune").stdout.splitlines() == [
+        f"site: removed {version}" for version in (versions[2], versions[0])
+    ]
+    done = box.call("prune", "never")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        3,
+        ["container: there is no image 'never'", "  there is: site"],
+    )

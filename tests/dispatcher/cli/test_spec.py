@@ -78,6 +78,14 @@ def test_no_flags_change_nothing() -> None:
     assert parse_spec(format_spec(old)) == old
 
 
+def test_on_an_image_the_command_may_be_the_images_own() -> None:
+    spec = new_spec(Flags(image="php"), "/")
+    assert (spec.image, spec.command) == ("php", ())
+    with pytest.raises(Problem, match="command: an app needs one"):
+        changed_spec(spec, Flags(image=""), "/")
+    assert changed_spec(spec, Flags(image="", run="x"), "/") == AppSpec(("x",))
+
+
 def test_flags_can_take_back() -> None:
     old = AppSpec(
         ("x",),
