@@ -116,6 +116,7 @@ class Pool:
         self.made += 1
         self._complaint = ""
         self._hand_over(blank)
+        self._short.set()  # who took one while it was made may not have been counted
         await self.discard_stale(blank.etc_image)
 
     def _complain(self, error: Exception) -> None:

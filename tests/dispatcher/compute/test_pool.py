@@ -9,7 +9,7 @@ from containerlib.handle import StartFailed
 from dispatcher.compute import pool as pool_module
 from dispatcher.compute.pool import AT_ONCE, CEILING, DEMAND_WINDOW_S, Pool
 from dispatcher.tasks import Tasks
-from tests.fakes.runtime import FakeRuntime
+from tests.fakes.runtime import FakeContainer, FakeRuntime
 from tests.plugins.compute import until
 
 
@@ -108,6 +108,27 @@ async def test_a_blank_that_died_in_reserve_is_given_to_nobody(lab: Lab) -> None
     dead.end(9)
     assert (await lab.pool.take()).slot == 3
     assert dead.is_closed
+
+
+async def test_the_reserve_is_filled_again_after_its_dead_were_found(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one is cleared away another is made, which the same request takes."""
+    lab.pool.start()
+    await until(lambda: lab.pool.ready == 2)
+    for blank in list(lab.runtime.containers.values()):
+        blank.end(9)
+    destroy = lab.runtime.destroy
+
+    async def slow(blank: FakeContainer) -> None:
+        made = lab.pool.made
+        await until(lambda: lab.pool.made > made)
+        await destroy(blank)
+
+    monkeypatch.setattr(lab.runtime, "destroy", slow)
+    await lab.pool.take()
+    monkeypatch.undo()
+    await until(lambda: lab.pool.ready == 2)
 
 
 @pytest.mark.parametrize(
