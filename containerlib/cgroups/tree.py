@@ -194,9 +194,12 @@ class Group:
 
 
 def _read(path: Path) -> str:
+    """Empty of a group that is gone, or goes while its file is open."""
     try:
         return path.read_text()
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
         return ""
 
 

@@ -210,7 +210,7 @@ class Proxy:
         await self._task
 
 
-def _run_agent(settings: Settings, log: Path) -> None:
+def run_agent(settings: Settings, log: Path) -> None:
     _log_to(log)
     daemon.main(settings)
 
@@ -231,10 +231,11 @@ class Host:
     """One Compute: a launcher, an agent, and what a test asks of them."""
 
     def __init__(self, directory: Path, images: Path, endpoint: str, launch: tuple[str, ...]) -> None:
-        """`launch`: the launcher's program, and words for it beyond the usual two."""
+        """`launch`: the launcher's program, and words for it beyond the usual two. A test may replace it, and `run_agent`."""
         directory.chmod(0o755)
         self.directory = directory
-        self._launch = launch
+        self.launch = launch
+        self.run_agent: Callable[[Settings, Path], None] = run_agent
         self.content = directory / "content"
         self.content.mkdir()
         self.log = directory / "agent.log"
@@ -270,10 +271,10 @@ class Host:
         command = [
             sys.executable,
             "-SI",
-            self._launch[0],
+            self.launch[0],
             self.settings.launcher_socket,
             f"{self.settings.run_dir}/stage",
-            *self._launch[1:],
+            *self.launch[1:],
         ]
         with (self.directory / "launcher.log").open("ab") as log:
             self.launcher = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -285,7 +286,7 @@ class Host:
         self.launcher = None
 
     async def start_agent(self) -> None:
-        self.agent = _processes.Process(target=_run_agent, args=(self.settings, self.log))
+        self.agent = _processes.Process(target=self.run_agent, args=(self.settings, self.log))
         self.agent.start()
         with contextlib.suppress(FileNotFoundError):
             while True:  # a killed one's socket is there, and answers nobody
@@ -298,7 +299,7 @@ class Host:
 
     async def start_second_agent(self) -> None:
         """Beside the one that runs."""
-        process = _processes.Process(target=_run_agent, args=(self.settings, self.log))
+        process = _processes.Process(target=run_agent, args=(self.settings, self.log))
         process.start()
         await asyncio.to_thread(process.join, 10)
         code = process.exitcode

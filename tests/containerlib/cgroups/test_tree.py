@@ -363,3 +363,11 @@ def test_v1_limit_comes_back_when_the_kernel_had_no_more_to_take(
     with pytest.raises(OSError, match="refused"):
         group.reclaim(600)
     assert (memory / "memory.limit_in_bytes").read_text() == "5000"
+
+
+def test_a_group_that_goes_while_it_is_read_is_empty(v1: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def goes(_: Path) -> str:
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(Path, "read_text", goes)
+    assert v1.group("7").processes() == []

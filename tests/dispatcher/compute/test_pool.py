@@ -110,9 +110,7 @@ async def test_a_blank_that_died_in_reserve_is_given_to_nobody(lab: Lab) -> None
     assert dead.is_closed
 
 
-async def test_the_reserve_is_filled_again_after_its_dead_were_found(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_reserve_is_filled_again_after_its_dead_were_found(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one is cleared away another is made, which the same request takes."""
     lab.pool.start()
     await until(lambda: lab.pool.ready == 2)
