@@ -53,9 +53,11 @@ async def machine(place: Place, record: Record) -> AsyncIterator[Runtime]:
 def _start_launcher(config: Config) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-SI", launcher.__file__, config.launcher_socket, f"{config.run_dir}/stage"]
     # Nothing of ours in its hands: whoever reads what we write would wait for it, too. A session of its own, because Ctrl-C on our
-    # terminal is for us to answer.
+    # terminal is for us to answer. No environment: the container's PID 1 is a copy of it until it becomes its init.
     with (config.run_dir / "launcher.log").open("ab") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={}, start_new_session=True
+        )
 
 
 async def _connect(runtime: Runtime, parent: subprocess.Popen[bytes]) -> None:

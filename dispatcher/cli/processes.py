@@ -41,10 +41,12 @@ def replace_by(name: str, arguments: Sequence[str]) -> NoReturn:
         assert found is not None and found.origin is not None
         where = settings()
         command = [sys.executable, "-SI", found.origin, where.launcher_socket, f"{where.run_dir}/stage"]
+        environment = {}  # PID 1 of a container is a copy of the launcher until it becomes its init
     else:
         command = [sys.executable, "-m", _MODULES[name], *arguments]
+        environment = dict(os.environ)
     sys.stdout.flush()
-    os.execv(command[0], command)
+    os.execve(command[0], command, environment)
 
 
 def agent(

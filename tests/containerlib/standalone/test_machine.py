@@ -13,6 +13,10 @@ from tests.containerlib.conftest import Box
 pytestmark = pytest.mark.system
 
 
+def environment(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
 async def test_it_makes_a_container_and_leaves_nothing(box: Box) -> None:
     with hold(box.settings, "web") as place:
         record = register(place, ContainerSpec("web", ("x",)), 1.0)
@@ -20,6 +24,7 @@ async def test_it_makes_a_container_and_leaves_nothing(box: Box) -> None:
             blank = await runtime.make_blank(record.slot)
             assert blank.slot == record.slot
             assert runtime.has_launcher
+            assert environment(blank.pid) == b""  # it becomes the container's PID 1
             # Not destroyed: the end of the machine takes it along.
             blank.wire.diag.close()
             blank.close()

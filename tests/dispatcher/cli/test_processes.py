@@ -1,5 +1,7 @@
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,13 @@ class Replaced(Exception):
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     calls: list[list[str]] = []
 
-    def execv(program: str, words: list[str]) -> None:
+    def execve(program: str, words: list[str], environment: dict[str, str]) -> None:
         assert program == words[0]
+        assert environment == ({} if "-SI" in words else os.environ)
         calls.append(words)
         raise Replaced
 
-    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(os, "execve", execve)
     return calls
 
 
@@ -53,6 +56,22 @@ def test_the_launcher_runs_alone(executed: list[list[str]], monkeypatch: pytest.
     python, flags, program, *rest = executed[0]
     assert (python, flags, rest) == (sys.executable, "-SI", ["/run/x/launcher.sock", "/run/x/stage"])
     assert Path(program).is_file() and program.endswith("containerlib/launcher.py")
+
+
+@pytest.mark.system
+def test_nothing_of_its_environment_goes_into_containers(tmp_path: Path) -> None:
+    """What is told at exec stays readable in /proc/1/environ of every copy, whatever is removed later."""
+    given = {**os.environ, "FASTCONTAINER_RUN_DIR": str(tmp_path), "SECRET": "of the host"}
+    command = [sys.executable, "-c", "from dispatcher.cli import main; main(['launcher'])"]
+    with subprocess.Popen(command, env=given) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while not (tmp_path / "launcher.sock").exists():
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.01)
+            assert Path(f"/proc/{process.pid}/environ").read_bytes() == b""
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
