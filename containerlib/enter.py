@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from containerlib import kernel, seccomp
-from containerlib.idmap import APP_USER
+from containerlib.idmap import APP_USER, outside
 from containerlib.operations import BecomeUser, EmptyBoundingSet, ForbidCoreDumps, ForbidNewPrivileges, LoadFilter
 from containerlib.plan import DEFAULT_PATH, RLIMITS
 from containerlib.terminal import raw, relay
@@ -38,7 +38,8 @@ class Ended(ProcessLookupError):
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """How to enter: PID 1 of the container as the host numbers it, its cgroup directories, its user as the host numbers it."""
+    """How to enter: PID 1 of the container as the host numbers it, its cgroup directories, the first of its ids on the host. `user`
+    and what follows are its own numbers: those of its program, unless somebody wants to be another one in there."""
 
     name: str
     pid: int
@@ -46,6 +47,14 @@ class Door:
     uid: int
     workdir: str
     env: Mapping[str, str]
+    user: int = APP_USER
+    group: int | None = None  # the user's own
+    groups: tuple[int, ...] = ()
+
+    @property
+    def owner(self) -> int:
+        """As the host numbers its user."""
+        return self.uid if self.user == APP_USER else outside(self.uid, self.user)
 
 
 class Ends(NamedTuple):
@@ -63,7 +72,7 @@ def enter(door: Door, command: Sequence[str]) -> int:
     root may."""
     with contextlib.ExitStack() as stack:
         pidfd, groups = _hold(door, stack)
-        ends = _ends(door.uid, stack)
+        ends = _ends(door.owner, stack)
         sys.stdout.flush()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
         child = os.fork()
@@ -137,7 +146,8 @@ def _child(door: Door, pidfd: int, groups: list[int], ends: Ends, command: Seque
         os.setns(pidfd, NAMESPACES | os.CLONE_NEWUSER if mapped else NAMESPACES)
         program = os.fork()
         if program == 0:
-            _program(door, APP_USER if mapped else door.uid, groups, ends, command)
+            user = BecomeUser(door.user, door.group, door.groups) if mapped else BecomeUser(door.uid)
+            _program(door, user, groups, ends, command)
         for fd in ends.inside:
             os.close(fd)
         code = os.waitstatus_to_exitcode(_wait(program))
@@ -162,14 +172,14 @@ def _wait(program: int) -> int:
             return status
 
 
-def _program(door: Door, user: int, groups: list[int], ends: Ends, command: Sequence[str]) -> NoReturn:
+def _program(door: Door, user: BecomeUser, groups: list[int], ends: Ends, command: Sequence[str]) -> NoReturn:
     code = CANNOT_RUN
     try:
         for group in groups:
             os.write(group, b"0")
         _take(ends)
         filter = LoadFilter(seccomp.compile_filter())
-        privileges = EmptyBoundingSet(), BecomeUser(user), ForbidNewPrivileges(), filter
+        privileges = EmptyBoundingSet(), user, ForbidNewPrivileges(), filter
         for operation in (ForbidCoreDumps(), *RLIMITS, *privileges):
             operation.execute()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it

@@ -73,9 +73,9 @@ def identity_of(spec: ContainerSpec, uid: int, address: str) -> Identity:
         mounts=() if isinstance(spec.root, Image) else tuple(each.target for each in binds(spec)),
         address=address,
         init=spec.init,
-        user=APP_USER if spec.user.user is None else _number("user", spec.user.user),
-        group=None if group is None else _number("group", group),
-        groups=tuple(_number("groups", each) for each in spec.user.groups),
+        user=APP_USER if spec.user.user is None else number_of("user", spec.user.user),
+        group=None if group is None else number_of("group", group),
+        groups=tuple(number_of("groups", each) for each in spec.user.groups),
         capabilities=capability_mask(spec.security.capabilities),
     )
 
@@ -87,7 +87,8 @@ _KNOWN = {
 }
 
 
-def _number(field: str, word: int | str) -> int:
+def number_of(field: str, word: int | str) -> int:
+    """`field`: user, group or groups. Raises SpecError."""
     if not isinstance(word, str):
         return word
     known = _KNOWN["user" if field == "user" else "group"]

@@ -14,6 +14,7 @@ from containerlib.cli.output import Json, print_json, print_table, say
 from containerlib.units import format_duration, parse_duration
 
 if TYPE_CHECKING:
+    from containerlib.enter import Door
     from containerlib.standalone.places import Record, Settings
 
 Running = Annotated[list[str], typer.Argument(help="Names of containers.", show_default=False, metavar="NAME...")]
@@ -71,13 +72,16 @@ def run(
 def attach(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of a container.", show_default=False)],
+    user: Annotated[
+        str, typer.Option("--user", "-u", help="Instead of its program's: USER[:GROUP], names or numbers.")
+    ] = "",
 ) -> None:
     """A shell inside, or the command after `--`, as its user: container attach blog -- ls -l /srv"""
-    from containerlib.enter import Door, Ended, enter
+    from containerlib.enter import Ended, enter
 
     _need_root("enter a container")
     record = _record(name)
-    door = Door(name, record.pid, record.cgroups, record.id_base, record.workdir, record.env)
+    door = _door(record, user)
     try:
         raise typer.Exit(enter(door, list(context.obj or ())))
     except Ended as error:
@@ -92,12 +96,12 @@ def audit(
     from dataclasses import asdict
 
     from containerlib import security
-    from containerlib.enter import Door, Ended
+    from containerlib.enter import Ended
     from containerlib.observed import observe
 
     _need_root("look into a container")
     record = _record(name)
-    door = Door(name, record.pid, record.cgroups, record.id_base, record.workdir, record.env)
+    door = _door(record)
     try:
         found = security.audit(observe(door))
     except Ended as error:
@@ -188,6 +192,27 @@ def _record(name: str) -> "Record":
     if "/" in name or (record := read_record(_settings(), name)) is None:
         raise Failure(f"no container {name!r} runs here", hint="container list", code=UNKNOWN)
     return record
+
+
+def _door(record: "Record", words: str = "") -> "Door":
+    """`words`: who to be inside, if not its program's user."""
+    from containerlib.enter import Door
+
+    found = (record.name, record.pid, record.cgroups, record.id_base, record.workdir, record.env)
+    if not words:
+        return Door(*found, record.user, record.group, record.groups)
+    from containerlib.checks import SpecError
+    from containerlib.images import ImageError, Store
+    from containerlib.standalone.resolving import named_user
+
+    image, _, version = record.image.partition("@")
+    try:
+        root = Store(_settings().roots).get(image, version).root if image else None
+        door = Door(*found, *named_user(words, root))
+        door.owner  # noqa: B018 - raises for an id that a container has not
+    except (SpecError, ImageError, ValueError) as error:
+        raise Failure(str(error), code=INVALID) from error
+    return door
 
 
 def _ask(settings: "Settings", name: str, request: dict[str, object]) -> str:

@@ -82,6 +82,9 @@ class Record:
     cgroups: tuple[str, ...] = ()
     workdir: str = "/"
     env: dict[str, str] = field(default_factory=dict)
+    user: int = idmap.APP_USER  # its program's, as the container numbers it, with `group` and `groups`
+    group: int | None = None
+    groups: tuple[int, ...] = ()
     stdout: str = ""
     stderr: str = ""
     source: str = ""

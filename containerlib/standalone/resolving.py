@@ -17,6 +17,7 @@ from containerlib.images import Image, Store
 from containerlib.images.manifest import Config
 from containerlib.spec import ContainerSpec, User
 from containerlib.spec import Image as Root
+from containerlib.starting import number_of
 
 TABLE_BYTES_MAX = 1 << 20
 
@@ -40,6 +41,16 @@ def resolve(spec: ContainerSpec, store: Store) -> tuple[Image, ContainerSpec]:
     workdir = spec.workdir or config.workdir or "/"
     env = {**own_env, **config.env, **spec.env}
     return image, replace(spec, command=tuple(command), user=user, workdir=workdir, env=env)
+
+
+def named_user(words: str, image: Path | None) -> tuple[int, int | None]:
+    """User and group, as numbers, of USER or USER:GROUP; `image`: root of the one whose names count. Raises SpecError."""
+    name, _, group_name = words.partition(":")
+    found = User(_word(name), _word(group_name) if group_name else None)
+    if image is not None:
+        found, _ = _user(found, Config(), image)
+    group = None if found.group is None else number_of("group", found.group)
+    return number_of("user", found.user or 0), group
 
 
 def _find(root: Root, store: Store) -> Image:

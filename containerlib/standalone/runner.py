@@ -210,6 +210,7 @@ class Runner:
             )
         except SpecError as error:
             raise StartFailed(str(error)) from error
+        self._record(user=identity.user, group=identity.group, groups=identity.groups)
         bound = () if self._image else starting.binds(spec)
         binds = tuple(BindMount(each.source, each.target, each.readonly) for each in bound)
         if self._image and not self._runtime.maps_users:

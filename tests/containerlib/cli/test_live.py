@@ -37,6 +37,36 @@ def test_from_run_to_kill(box: Box) -> None:
     assert box.names() == []
 
 
+AS_ROOT = HTTPD + '    c.user("root", group="nogroup")\n    c.workdir = "/srv"\n    c.env["A"] = "b"\n'
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), ["0", "65534", "/srv", "b"]),  # as its program
+        (("--user", "app"), ["1000", "1000", "/srv", "b"]),
+        (("-u", "33:0"), ["33", "0", "/srv", "b"]),
+    ],
+)
+def test_who_looks_inside_is_whom_its_program_is(box: Box, words: tuple[str, ...], expected: list[str]) -> None:
+    box.call("run", "-d", box.define(AS_ROOT))
+    inside = box.call(
+        "attach", "web", *words, "--", "sh", "-c", "id -u; id -g; pwd; echo $A; grep CapEff /proc/self/status"
+    )
+    *found, _, capabilities = inside.stdout.split()
+    assert (found, int(capabilities, 16)) == (expected, 0), inside
+
+
+@pytest.mark.parametrize(
+    ("user", "message"),
+    [("stranger", "user: 'stranger' is none of root, app, nobody"), ("5000", "user: 5000")],
+)
+def test_a_user_whom_the_container_has_not(box: Box, user: str, message: str) -> None:
+    box.call("run", "-d", box.define(HTTPD))
+    done = box.call("attach", "web", "--user", user, "--", "true")
+    assert (done.returncode, message in done.stderr) == (2, True), done
+
+
 def test_what_it_could_do(box: Box) -> None:
     box.call("run", "-d", box.define(ENDS))
     found = json.loads(box.call("audit", "web", "--json").stdout)

@@ -11,7 +11,7 @@ from containerlib import images
 from containerlib.checks import SpecError
 from containerlib.images import Config, Manifest
 from containerlib.spec import ContainerSpec, Image, User
-from containerlib.standalone.resolving import resolve
+from containerlib.standalone.resolving import named_user, resolve
 
 VERSION = "20260101-000000-0123abcd"
 
@@ -98,3 +98,22 @@ def test_what_is_no_file_of_the_images_is_not_read(tmp_path: Path, make: Callabl
     make(passwd)
     with pytest.raises(SpecError, match="nobody whom"):
         resolve(replace(SPEC, user=User("root")), own)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("www", (33, 34)), ("www:adm", (33, 4)), ("www:0", (33, 0)), ("7", (7, None)), ("0:adm", (0, 4))],
+)
+def test_somebody_by_the_names_of_an_image(tmp_path: Path, words: str, expected: tuple[int, int | None]) -> None:
+    assert named_user(words, store(tmp_path).get("small", VERSION).root) == expected
+
+
+@pytest.mark.parametrize(("words", "field"), [("www:www", "group"), ("nobody-there", "user"), (":adm", "user")])
+def test_nobody_by_that_name(tmp_path: Path, words: str, field: str) -> None:
+    with pytest.raises(SpecError) as error:
+        named_user(words, store(tmp_path).get("small", VERSION).root)
+    assert error.value.field == field
+
+
+def test_the_names_of_a_container_with_the_hosts_usr() -> None:
+    assert named_user("app:nogroup", None) == (1000, 65534)
