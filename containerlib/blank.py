@@ -16,8 +16,10 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import NoReturn
 
+from containerlib import pausing
 from containerlib.identity import Identity
 from containerlib.operations import EnterGroup, LoadFilter, Operation, WriteFile
 from containerlib.plan import PAUSE, argv, blank_plan, environment, identity_plan, naming_plan
@@ -39,10 +41,11 @@ def run(
     *,
     mapped: bool,
     own_filter: bool = False,
+    pause: int | None = None,
 ) -> NoReturn:
     """Never returns, whatever happens: above this frame lies the launcher's loop. `filter`: of system calls. `entrances`: of its
     control groups. `mapped`: in a user namespace of its own. `own_filter`: it is one program's, loaded
-    last of all, for it may refuse what is done before."""
+    last of all, for it may refuse what is done before. `pause`: pausing.memory_file."""
     step = "control groups"
     try:
         _execute(tuple(EnterGroup(path) for path in entrances))
@@ -69,7 +72,7 @@ def run(
         _execute(identity_plan(identity, mount_fds, LOG_FDS, namespace, control.fileno(), terminal))
         if own_filter:
             _execute((LoadFilter(filter),))
-        _start(control, identity)
+        _start(control, identity, pause)
     except Exception as error:  # noqa: BLE001 - the border of a process: whatever it was is told to the agent
         control.send(json.dumps({"failed": str(error), "step": step}).encode())
     finally:
@@ -103,7 +106,7 @@ def _receive(control: socket.socket) -> tuple[bytes, tuple[int, ...]]:
     return message, tuple(descriptors)
 
 
-def _start(control: socket.socket, identity: Identity) -> NoReturn:
+def _start(control: socket.socket, identity: Identity, pause: int | None) -> NoReturn:
     env = environment(identity)
     program = _find(identity.command[0], env["PATH"])
     if identity.init and identity.spawn:
@@ -111,10 +114,21 @@ def _start(control: socket.socket, identity: Identity) -> NoReturn:
         pid = os.posix_spawn(program, (program, *identity.command[1:]), env, setpgroup=0)
         socket.send_fds(control, [b"exec"], [os.pidfd_open(pid)])
         time.sleep(HEAD_START_S)
+        if pause is not None:
+            _leave_reaping_to_the_kernel()
+            os.execve(pause, pausing.ARGV, {})
         os.execve(PAUSE[0], PAUSE, {})
     words = argv(identity, program)
     control.send(b"exec")
     os.execve(words[0], words, env)
+
+
+def _leave_reaping_to_the_kernel() -> None:
+    """Not before the program's pidfd is open: it may have ended at once."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
 
 
 def _find(program: str, path: str) -> str:

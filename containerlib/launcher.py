@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - -I removed it
 
-from containerlib import blank
+from containerlib import blank, pausing
 
 DESCRIPTORS = 3  # with each request
 FILTER_BYTES_MAX = 4096 * 8  # the kernel takes no more than 4,096 instructions
@@ -37,6 +37,7 @@ class Launcher:
         self.stage = stage
         self.agent: socket.socket | None = None
         self.exits: deque[tuple[int, int]] = deque(maxlen=EXITS_KEPT)
+        self.pause = pausing.memory_file()
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
         self.listener = _listen(path)
         self.wakeup = _wake_on_child()
@@ -111,12 +112,10 @@ class Launcher:
             filter = os.pread(filter_fd, FILTER_BYTES_MAX, 0)
             for fd, source in ((0, null), (1, out), (2, err)):
                 os.dup2(source, fd)
-            kept = control.fileno()
-            os.closerange(3, kept)
-            os.closerange(kept + 1, 1 << 20)
+            _close_all_but(control.fileno(), *(() if self.pause is None else (self.pause,)))
             entrances = tuple(request["groups"])
             flags = {"mapped": request["mapped"], "own_filter": request.get("own_filter", False)}
-            blank.run(control, self.stage, request["etc"], filter, entrances, **flags)
+            blank.run(control, self.stage, request["etc"], filter, entrances, **flags, pause=self.pause)
         finally:
             os._exit(126)
 
@@ -141,6 +140,15 @@ class Launcher:
                 self.drop_agent()
                 return
             self.exits.popleft()
+
+
+def _close_all_but(*kept: int) -> None:
+    """Beyond standard input, output and error."""
+    first = 3
+    for fd in sorted(kept):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, 1 << 20)
 
 
 def _listen(path: str) -> socket.socket:

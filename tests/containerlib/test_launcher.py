@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from containerlib import blank, cgroups, launcher, seccomp
+from containerlib import blank, cgroups, launcher, pausing, seccomp
 from containerlib.identity import Identity
 
 pytestmark = pytest.mark.system
@@ -115,8 +116,30 @@ def test_without_user_namespaces_a_program_is_its_user_by_the_hosts_number(lab: 
 def test_a_program_can_read_what_was_generated_for_it_whatever_umask_the_launcher_was_started_with(lab: Lab) -> None:
     _, control, out = lab.blank(lab.agent())
     control.recv(100)
-    control.send(identity("cat", "/.fastcontainer/hostname"))
-    assert os.read(out, 100) == b"blog\n"
+    control.send(identity("cat", "/.fastcontainer/hosts"))
+    assert b" blog\n" in os.read(out, 100)
+
+
+def test_a_spawned_program_waits_for_its_own_children_and_the_kernel_for_its_orphans(lab: Lab) -> None:
+    pid, control, out = lab.blank(lab.agent())
+    control.recv(100)
+    script = "grep SigIgn /proc/self/status; (sleep 0.2 & ) ; (true & ) ; true; echo $?; exec sleep 60"
+    control.send(Identity("blog", 200_001, ("sh", "-c", script), spawn=True).to_bytes())
+    message, (program,), _, _ = socket.recv_fds(control, 100, 1)
+    lab.fds.append(program)
+    assert message == b"exec"
+    ignored, status = (os.read(out, 100).split()[1], os.read(out, 100))
+    assert not int(ignored, 16) & 1 << (signal.SIGCHLD - 1)
+    assert status == b"0\n"
+    assert control.recv(100) == b""  # the init has taken the blank's place
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    deadline = time.monotonic() + 5
+    while len(children.read_text().split()) > 1:
+        assert time.monotonic() < deadline, "an orphan has ended, and nobody reaps it"
+        select.select([], [], [], 0.01)
+    if (tiny := pausing.memory_file()) is not None:
+        os.close(tiny)
+        assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"init\0"
 
 
 def test_a_blank_is_in_its_groups_before_anything_else(lab: Lab) -> None:
@@ -227,7 +250,7 @@ def test_a_blank_has_no_open_file_of_the_launchers(lab: Lab) -> None:
     assert control.recv(100) == b"ready"
     open_files = sorted(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir())
     assert open_files[:3] == [0, 1, 2]
-    assert len(open_files) == 7  # and its control, and its user namespace with both maps
+    assert len(open_files) == 8  # and its control, its init, and its user namespace with both maps
 
 
 def test_a_killed_launcher_takes_no_container_along_and_its_blanks_go_with_their_agent(lab: Lab) -> None:
