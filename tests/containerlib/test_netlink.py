@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from pyroute2 import IPRoute
@@ -43,6 +44,16 @@ def pair(route: Route) -> tuple[int, int]:
     finally:
         os.close(here)
     return socket.if_nametoindex("a"), socket.if_nametoindex("b")
+
+
+def test_the_kernel_begins_no_ipv6_on_a_link() -> None:
+    def check(route: Route) -> None:
+        _, other = pair(route)
+        route.request(netlink.link_up(other))
+        known = Path("/proc/thread-self/net/dev_snmp6")  # one file for each link that speaks it
+        assert not known.exists() or not {"a", "b"} & {entry.name for entry in known.iterdir()}
+
+    alone(check)
 
 
 def test_a_pair_an_address_a_neighbour_and_routes_as_another_library_sees_them() -> None:

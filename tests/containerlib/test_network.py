@@ -102,6 +102,10 @@ def test_a_wired_namespace_is_reached_and_seen_and_goes_without_a_trace(network:
             assert again.diag.listening() == wire.diag.listening()
             assert (again.index, again.address) == (wire.index, wire.address)
             again.diag.close()
+            for sender, receiver in ((client, accepted), (accepted, client)):
+                sender.sendall(bytes(50_000))
+                receiver.settimeout(5)
+                assert receiver.recv(50_000, socket.MSG_WAITALL) == bytes(50_000)
     network.disconnect(wire)
     assert network.slots_in_use() == set()
     network.disconnect_name(network.addresses.link(5))
