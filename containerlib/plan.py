@@ -50,8 +50,9 @@ ROOT_BYTES = 256 << 20  # of /tmp, /run and /var together; what is used counts a
 ROOT_INODES = 100_000
 INIT = "/usr/bin/catatonit"
 PAUSE = (INIT, "-P")  # no program of its own: it reaps what is orphaned, for as long as the container lives
-# Generated per app; the /etc image has links to them. The directory is root's, so that a tenant cannot replace one.
+# What is generated per app; the /etc image has links to it. The directory is root's, so that a tenant cannot replace a file.
 GENERATED = "/.fastcontainer"
+EMPTY = f"{GENERATED}/empty"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
@@ -92,7 +93,7 @@ def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LIN
         MountTmpfs(stage, ROOT_BYTES, ROOT_INODES),
         *(
             MakeDirectory(at(name))
-            for name in ("usr", "etc", "proc", "sys", "dev", "root", "mnt", GENERATED.strip("/"))
+            for name in ("usr", "etc", "proc", "sys", "dev", "root", "mnt", GENERATED.strip("/"), EMPTY.strip("/"))
         ),
         *(MakeDirectory(at(name), 0o1777) for name in _SCRATCH),
         *(MakeSymlink(at(name), f"usr/{name}") for name in usr_links),
@@ -106,7 +107,7 @@ def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LIN
             for fd, name in enumerate(("stdin", "stdout", "stderr"))
         ),
         MountProc(at("proc")),
-        *(Mask(at(f"proc/{name}"), at("dev/null")) for name in MASKED),
+        *(Mask(at(f"proc/{name}"), at("dev/null"), at(EMPTY.strip("/"))) for name in MASKED),
         *(BindReadonly(at(f"proc/{name}"), at(f"proc/{name}")) for name in READONLY),
         MountSysfs(at("sys")),
         EnterRoot(stage),
@@ -118,29 +119,37 @@ def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LIN
     )
 
 
-def user(identity: Identity, *, mapped: bool) -> int:
-    """The app's own, as it sees itself."""
-    return APP_USER if mapped else identity.uid
-
-
-def generated_files(identity: Identity, *, mapped: bool) -> dict[str, str]:
-    """Name -> text of the files of /etc that differ from app to app."""
-    name, uid = identity.hostname, user(identity, mapped=mapped)
+def user_files(uid: int) -> dict[str, str]:
+    """Name -> text of the files of /etc that know the app's user by its number."""
     return {
         "passwd": f"root:x:0:0:root:/root:/usr/sbin/nologin\n"
-        f"app:x:{uid}:{uid}:{name}:/tmp:/bin/sh\n"
+        f"app:x:{uid}:{uid}:app:/tmp:/bin/sh\n"
         "www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n"  # whom a web server that begins as root becomes
         "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
         "group": f"root:x:0:\napp:x:{uid}:\nwww-data:x:33:\nnogroup:x:65534:\n",
+    }
+
+
+def app_files(identity: Identity) -> dict[str, str]:
+    """Those that differ from app to app in any case."""
+    name = identity.hostname
+    return {
         "hostname": f"{name}\n",
         "hosts": f"127.0.0.1 localhost\n::1 localhost\n{identity.address} {name}\n",
     }
 
 
+def generated_names(*, mapped: bool) -> tuple[str, ...]:
+    """Of the files that a start writes. Each is a page and an inode of every container, and a step of every start: where users are
+    mapped all apps have the same number inside, and /etc/hostname is a link into /proc."""
+    return ("hosts",) if mapped else ("passwd", "group", "hosts")
+
+
 def naming_plan(identity: Identity, *, mapped: bool) -> tuple[Operation, ...]:
     """What can be done while the mounts are on their way."""
-    files = generated_files(identity, mapped=mapped)
-    return (SetHostname(identity.hostname), *(WriteFile(f"{GENERATED}/{name}", text) for name, text in files.items()))
+    files = {**user_files(identity.uid), **app_files(identity)}
+    names = generated_names(mapped=mapped)
+    return (SetHostname(identity.hostname), *(WriteFile(f"{GENERATED}/{name}", files[name]) for name in names))
 
 
 def identity_plan(

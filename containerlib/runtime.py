@@ -9,6 +9,7 @@ Whatever blocks for milliseconds runs in one worker thread; the event loop only 
 """
 
 import asyncio
+import functools
 import itertools
 import logging
 import os
@@ -34,7 +35,8 @@ from containerlib.identity import Identity
 from containerlib.launching import LauncherLine
 from containerlib.network import Addresses, Network, Wire
 
-PIPE_BYTES = 1 << 20  # of log output that waits for a reader: the kernel's limit without CAP_SYS_RESOURCE
+# Of log output that waits for a reader. The kernel keeps 40 bytes for each page that a pipe could hold, empty as it may be.
+PIPE_BYTES = 128 << 10
 BLANK_LIMITS = Limits(cpu=1.0, pids=256)  # most will have these: then nothing is written while somebody waits
 UNLINK_S, UNLINK_EVERY_S = 2.0, 0.01
 FINGERPRINT_EVERY_S = 30.0
@@ -157,7 +159,8 @@ class Runtime:
     async def etc_image(self) -> Path:
         """The current version, looked up again when the last look is old: apt may have changed what it is made of."""
         if self._etc is None or time.monotonic() - self._etc[0] > FINGERPRINT_EVERY_S:
-            self._etc = (time.monotonic(), await self._blocking(usr.build_etc, self.config.images))
+            build = functools.partial(usr.build_etc, self.config.images, mapped=self.maps_users)
+            self._etc = (time.monotonic(), await self._blocking(build))
         return self._etc[1]
 
     def _take_slot(self) -> int:

@@ -1,7 +1,7 @@
 """Strategy `usr`: the host's /usr, and a small versioned /etc made of a list of the host's files.
 
 Only what is on the list and readable by everybody is copied, so no secret of the host's /etc can be seen. What differs from
-app to app (passwd, hosts ...) is a link to a file that the container's start writes. A version is a directory named for the
+app to app (hosts) is a link to a file that the container's start writes. A version is a directory named for the
 hash of what is in it: built beside, renamed into place, shared read-only by all containers, removed when nobody uses it.
 """
 
@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from containerlib.plan import GENERATED
+from containerlib.idmap import APP_USER
+from containerlib.plan import GENERATED, generated_names, user_files
 
 COPIED = (
     "alternatives",
@@ -44,22 +45,23 @@ COPIED = (
     "terminfo",
     "timezone",
 )
-PER_APP = ("passwd", "group", "hosts", "hostname")
-_RECIPE = "2"  # counts up when the same host files are to give another image
+HOSTNAME = "/proc/sys/kernel/hostname"
+_RECIPE = "3"  # counts up when the same host files are to give another image
 
 
-def fingerprint(etc: Path = Path("/etc")) -> str:
+def fingerprint(etc: Path = Path("/etc"), *, mapped: bool = True) -> str:
     """Changes when the image would: cheap enough (a few hundred stats) to ask before blanks are made."""
-    digest = hashlib.sha256((_RECIPE + nameservers()).encode())
+    digest = hashlib.sha256((f"{_RECIPE} {mapped} {nameservers()}").encode())
     for path in _files(etc, COPIED):
         info = path.lstat()
         digest.update(f"{path}\0{info.st_size}\0{info.st_mtime_ns}\0{info.st_mode}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def build_etc(images: Path, etc: Path = Path("/etc")) -> Path:
-    """The image of this moment's host, built if it is not there yet. Root's, readable by everybody."""
-    image = images / fingerprint(etc)
+def build_etc(images: Path, etc: Path = Path("/etc"), *, mapped: bool = True) -> Path:
+    """The image of this moment's host, built if it is not there yet. Root's, readable by everybody. `mapped`: for containers in
+    user namespaces, in which every app's user has the same number."""
+    image = images / fingerprint(etc, mapped=mapped)
     if image.is_dir():
         return image
     images.mkdir(parents=True, exist_ok=True)
@@ -68,10 +70,13 @@ def build_etc(images: Path, etc: Path = Path("/etc")) -> Path:
         root.mkdir(mode=0o755)
         for path in _files(etc, COPIED):
             _copy(path, root / path.relative_to(etc))
-        for name in PER_APP:
+        (root / "hostname").symlink_to(HOSTNAME)
+        texts = {"shells": "/bin/sh\n/bin/bash\n", "resolv.conf": nameservers(), **user_files(APP_USER)}
+        generated = generated_names(mapped=mapped)
+        for name in generated:
             (root / name).symlink_to(f"..{GENERATED}/{name}")
-        for name, text in (("shells", "/bin/sh\n/bin/bash\n"), ("resolv.conf", nameservers())):
-            (root / name).write_text(text)
+        for name in texts.keys() - set(generated):
+            (root / name).write_text(texts[name])
             (root / name).chmod(0o644)
         for directory, _, _ in os.walk(root):  # whatever the umask: tenants read it
             Path(directory).chmod(0o755)

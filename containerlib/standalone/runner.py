@@ -24,8 +24,9 @@ from containerlib.checks import SpecError
 from containerlib.dsl import DefinitionError, load
 from containerlib.handle import Container, StartFailed
 from containerlib.hooks import CgroupHook, Moment, Phase
+from containerlib.idmap import APP_USER
 from containerlib.images import Image, ImageError, Store, hold
-from containerlib.plan import generated_files
+from containerlib.plan import app_files, user_files
 from containerlib.runtime import Runtime
 from containerlib.schedule import Schedule
 from containerlib.spec import ContainerSpec, Stop, Tmpfs
@@ -240,7 +241,7 @@ class Runner:
         stage.mkdir(mode=0o700, exist_ok=True)
         assert self.container is not None
         identity = starting.identity_of(self._resolved, self.record.id_base, self.container.address)
-        files = {**generated_files(identity, mapped=True), "resolv.conf": usr.nameservers()}
+        files = {**user_files(APP_USER), **app_files(identity), "resolv.conf": usr.nameservers()}
         return Adoption(
             image=str(image.root),
             stage=str(stage),

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from containerlib import plan
-from containerlib.bootstrap.usr import PER_APP
 from containerlib.identity import Identity
 from containerlib.operations import (
     AttachMount,
@@ -93,7 +92,7 @@ def test_is_bound_read_only(source: str, target: str) -> None:
 
 @pytest.mark.parametrize("name", ["kcore", "keys", "sysrq-trigger", "timer_list"])
 def test_is_masked(name: str) -> None:
-    assert Mask(f"{STAGE}/proc/{name}", f"{STAGE}/dev/null") in plan.blank_plan(STAGE, ETC)
+    assert Mask(f"{STAGE}/proc/{name}", f"{STAGE}/dev/null", f"{STAGE}{plan.EMPTY}") in plan.blank_plan(STAGE, ETC)
 
 
 def test_the_directory_of_generated_files_is_roots() -> None:
@@ -131,7 +130,6 @@ def test_the_apps_user_has_a_number_of_its_own_where_it_is_mapped(mapped: bool, 
     assert len(positions(operations, EnterUserNamespace)) == mapped
     # Its log is a file of the host's.
     assert operations[position(operations, GiveAway)] == GiveAway((1, 2), 200_001)
-    assert f"app:x:{user}:{user}:blog:" in plan.generated_files(BLOG, mapped=mapped)["passwd"]
 
 
 def test_mounts_are_attached_in_the_order_of_their_descriptors() -> None:
@@ -161,15 +159,22 @@ def test_a_site_that_is_woken_passes_no_gate() -> None:
     assert not positions(operations, PauseAtGate) and not positions(operations, TakeTerminal)
 
 
-def test_generated_files() -> None:
-    files = plan.generated_files(BLOG, mapped=True)
-    assert "app:x:1000:1000:blog:/tmp:/bin/sh" in files["passwd"].splitlines()
-    assert "app:x:1000:" in files["group"].splitlines()
+def test_files_that_know_the_app() -> None:
+    files = plan.app_files(BLOG)
     assert files["hostname"] == "blog\n"
     assert files["hosts"].splitlines() == ["127.0.0.1 localhost", "::1 localhost", "100.96.0.7 blog"]
-    assert set(files) == set(PER_APP)
-    written = {each.path: each.text for each in becoming() if isinstance(each, WriteFile)}
-    assert written == {f"{plan.GENERATED}/{name}": text for name, text in files.items()}
+    files = plan.user_files(200_001)
+    assert "app:x:200001:200001:app:/tmp:/bin/sh" in files["passwd"].splitlines()
+    assert "app:x:200001:" in files["group"].splitlines()
+
+
+@pytest.mark.parametrize(("mapped", "names"), [(True, {"hosts"}), (False, {"hosts", "passwd", "group"})])
+def test_what_a_start_writes_is_what_differs_from_app_to_app(mapped: bool, names: set[str]) -> None:
+    written = {each.path: each.text for each in becoming(mapped) if isinstance(each, WriteFile)}
+    assert written.keys() == {f"{plan.GENERATED}/{name}" for name in names}
+    assert written[f"{plan.GENERATED}/hosts"] == plan.app_files(BLOG)["hosts"]
+    if not mapped:
+        assert written[f"{plan.GENERATED}/passwd"] == plan.user_files(BLOG.uid)["passwd"]
 
 
 def test_environment_of_the_app_wins_over_the_default() -> None:

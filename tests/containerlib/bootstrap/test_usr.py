@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from containerlib.bootstrap import usr
+from containerlib.plan import user_files
 
 
 @pytest.fixture
@@ -47,8 +48,15 @@ def contents(image: Path) -> dict[str, str]:
     return found
 
 
-def test_what_is_in_an_image(tmp_path: Path, etc: Path) -> None:
-    image = usr.build_etc(tmp_path / "images", etc)
+USERS = user_files(1000)
+
+
+@pytest.mark.parametrize(
+    ("mapped", "users"),
+    [(True, USERS), (False, {name: f"-> ../.fastcontainer/{name}" for name in USERS})],
+)
+def test_what_is_in_an_image(tmp_path: Path, etc: Path, mapped: bool, users: dict[str, str]) -> None:
+    image = usr.build_etc(tmp_path / "images", etc, mapped=mapped)
     assert contents(image) == {
         "localtime": "UTC",
         "mime.types": "text/html html",
@@ -58,10 +66,9 @@ def test_what_is_in_an_image(tmp_path: Path, etc: Path) -> None:
         "apache2/apache2.conf": "x",
         "apache2/mods": "-> ../mods",
         "alternatives/php": "-> /usr/bin/php8.2",
-        "passwd": "-> ../.fastcontainer/passwd",
-        "group": "-> ../.fastcontainer/group",
+        **users,
         "hosts": "-> ../.fastcontainer/hosts",
-        "hostname": "-> ../.fastcontainer/hostname",
+        "hostname": "-> /proc/sys/kernel/hostname",
         "resolv.conf": usr.nameservers(),
         "shells": "/bin/sh\n/bin/bash\n",
     }
