@@ -1,4 +1,4 @@
-"""Milliseconds to the first byte of a sleeping site, by phase, beside posix_spawn, bubblewrap and runc.
+"""Milliseconds to the first byte of a sleeping site, by phase, beside posix_spawn, bubblewrap, runc and podman.
 
 The same static server everywhere (busybox httpd), no CPU limit, one of each in turn in every round, so that whatever else the
 machine does hits all alike. `launch` is from the agent's being asked (theirs: from the spawn) to the first byte straight from the
@@ -9,12 +9,12 @@ Rivals have no proxy: path_runc_over_ours compares runc's launch with our whole 
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 from bench.coldstart.frozen import Frozen
 from bench.coldstart.installation import APP, FROZEN_APP, installed
 from bench.coldstart.ours import FIRST_BYTE, Asker, Ours
-from bench.coldstart.theirs import Rival, rivals
+from bench.coldstart.theirs import Rival, remove_podmans, rivals
 from bench.results import Report, Result, machine, measured, percentile
 
 PAGE = b"<!doctype html><title>bench</title><p>It was asleep.\n"
@@ -25,7 +25,9 @@ Samples = dict[str, list[float]]
 
 
 def run(quick: bool) -> Report:
-    with installed(PAGE, (APP, FROZEN_APP)) as (installation, directory):
+    with ExitStack() as stack:
+        stack.callback(remove_podmans)
+        installation, directory = stack.enter_context(installed(PAGE, (APP, FROZEN_APP)))
         found = []
         for rival in rivals(directory / "rivals", installation.site, PAGE):
             if reason := rival.why_not():

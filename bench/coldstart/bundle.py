@@ -1,4 +1,4 @@
-"""What runc and bubblewrap are told, so that they serve the same directory with the same program from the host's /usr. Pure."""
+"""What the others are told, so that they serve the same directory with the same program from the host's /usr. Pure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +23,26 @@ def bubblewrap(site: str, command: Sequence[str]) -> tuple[str, ...]:
         "/usr/bin/bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent",
         "--ro-bind", "/usr", "/usr", *links, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp",
         "--ro-bind", site, CONTENT, "--", *command,
+    )  # fmt: skip
+
+
+def podman(state: str, run: str) -> tuple[str, ...]:
+    """With a storage of its own, away from that of whoever uses it on this machine, and no record of events. `run`: at most 50
+    characters."""
+    return (
+        "/usr/bin/podman", "--root", f"{state}/store", "--runroot", run, "--tmpdir", f"{run}/tmp",
+        "--storage-driver", "vfs", "--events-backend", "none", "--cgroup-manager", "cgroupfs", "--runtime", "runc",
+        "--log-level", "error",
+    )  # fmt: skip
+
+
+def podman_run(name: str, group: str, root: str, site: str, command: Sequence[str]) -> tuple[str, ...]:
+    """A directory as its root: no image is unpacked and no layer mounted. The host's network, as the others have. Its own limits on
+    open files and processes are above what root may have that lacks a capability."""
+    return (
+        "run", "--detach", "--name", name, "--network", "host", "--cgroup-parent", f"/{group}",
+        "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024",
+        "--volume", "/usr:/usr:ro", "--volume", f"{site}:{CONTENT}:ro", "--rootfs", root, *command,
     )  # fmt: skip
 
 

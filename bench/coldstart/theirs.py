@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,8 +13,11 @@ from pathlib import Path
 
 from bench.coldstart import bundle
 from bench.coldstart.visit import Address, visit, wait_until_closed
+from containerlib.cgroups.tree import MOUNT
 
 HOST = "127.0.0.1"
+PODMAN_GROUP = f"fastcontainer-bench-{os.getpid()}-podman"
+PODMAN_RUN = Path("/run", PODMAN_GROUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ def rivals(directory: Path, site: Path, page: bytes) -> list[Rival]:
     name = f"bench-{os.getpid()}"
     runc = ("/usr/sbin/runc", "--root", str(directory / "runc"))
     _write_bundle(directory / "bundle", str(site), inside)
+    _make_root(directory / "podman-root")
+    podman = bundle.podman(str(directory / "podman"), str(PODMAN_RUN))
 
     def rival(name: str, isolation: str, command: Sequence[str], remove: tuple[str, ...] = ()) -> Rival:
         return Rival(name, isolation, tuple(command), address, page, directory / f"{name}.log", remove)
@@ -81,15 +87,33 @@ def rivals(directory: Path, site: Path, page: bytes) -> list[Rival]:
             (*runc, "run", "--bundle", str(directory / "bundle"), name),
             (*runc, "delete", "--force", name),
         ),
+        rival(
+            "podman",
+            "by runc: mount, pid, ipc, uts namespaces, cgroups, seccomp",
+            (*podman, *bundle.podman_run(name, PODMAN_GROUP, str(directory / "podman-root"), str(site), inside)),
+            (*podman, "rm", "--force", "--time", "0", name),
+        ),
     ]
 
 
+def remove_podmans() -> None:
+    """What podman makes for all its containers, and does not remove with the last: a group in each hierarchy, and its state."""
+    for top in (*MOUNT.glob(f"*/{PODMAN_GROUP}"), MOUNT / PODMAN_GROUP):
+        for directory, _, _ in os.walk(top, topdown=False):
+            Path(directory).rmdir()
+    shutil.rmtree(PODMAN_RUN, ignore_errors=True)
+
+
 def _write_bundle(directory: Path, site: str, command: Sequence[str]) -> None:
-    for name in bundle.ROOT_DIRECTORIES:
-        (directory / "rootfs" / name).mkdir(parents=True)
-    for name in bundle.USR_LINKS:
-        (directory / "rootfs" / name).symlink_to(f"usr/{name}")
+    _make_root(directory / "rootfs")
     (directory / "config.json").write_text(json.dumps(bundle.runc_config(site, command)))
+
+
+def _make_root(root: Path) -> None:
+    for name in bundle.ROOT_DIRECTORIES:
+        (root / name).mkdir(parents=True)
+    for name in bundle.USR_LINKS:
+        (root / name).symlink_to(f"usr/{name}")
 
 
 def free_port() -> int:

@@ -46,6 +46,27 @@ def test_bubblewrap_shares_the_network_and_ends_with_the_command() -> None:
     assert words[at - 1 : at + 2] == ("--ro-bind", "/the/site", bundle.CONTENT)
 
 
+def test_podman_touches_nothing_of_whoever_uses_it_here() -> None:
+    words = bundle.podman("/state", "/run/x")
+    assert words[words.index("--root") + 1] == "/state/store"
+    assert words[words.index("--runroot") + 1] == "/run/x" and words[words.index("--tmpdir") + 1] == "/run/x/tmp"
+    assert len(str(theirs.PODMAN_RUN)) <= 50  # podman's own limit
+    run = bundle.podman_run("name", "group", "/root", "/the/site", COMMAND)
+    assert run[run.index("--network") + 1] == "host" and run[run.index("--cgroup-parent") + 1] == "/group"
+    assert run[-4:] == ("--rootfs", "/root", *COMMAND)
+
+
+def test_what_podman_leaves_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(theirs, "MOUNT", tmp_path / "cgroup")
+    monkeypatch.setattr(theirs, "PODMAN_RUN", tmp_path / "run")
+    (tmp_path / "cgroup/memory" / theirs.PODMAN_GROUP / "conmon").mkdir(parents=True)
+    (tmp_path / "cgroup" / theirs.PODMAN_GROUP).mkdir()
+    (tmp_path / "run/tmp").mkdir(parents=True)
+    theirs.remove_podmans()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["cgroup", "memory"]
+    theirs.remove_podmans()  # of a run that had none
+
+
 @pytest.mark.parametrize(
     ("header", "phases"),
     [
