@@ -24,7 +24,7 @@ from containerlib.handle import BlankLost, Container, StartFailed
 from containerlib.identity import Identity
 from containerlib.idmap import APP_USER
 from containerlib.images import Image, ImageError, Store, hold
-from containerlib.plan import generated_files
+from containerlib.plan import app_files
 from containerlib.standalone.adopting import Adoption
 from containerlib.standalone.hands import DIED, Inside
 from containerlib.standalone.resolving import resolve
@@ -166,7 +166,7 @@ class Roots:
 
     def gate(self, root: Root, container: Container, identity: Identity) -> Callable[[], Awaitable[None]]:
         """To be awaited when the process waits with all its own files in place."""
-        files = {**generated_files(identity, mapped=True), "resolv.conf": usr.nameservers()}
+        files = {**app_files(identity), "resolv.conf": usr.nameservers()}
         adoption = Adoption(
             image=str(root.image.root),
             stage=str(self._stages / str(container.slot)),
