@@ -56,11 +56,17 @@ async def test_a_blank_is_asked_for_and_comes_with_its_descriptors(listener: soc
         message, given, _, _ = socket.recv_fds(launcher, 4096, 2)
         for fd in given:
             os.close(fd)
-        request = {"blank": 7, "groups": ["/sys/fs/cgroup/7"], "etc": "/images/etc-1", "mapped": True}
-        assert (json.loads(message), len(given)) == (request, 1)
+        request = {
+            "blank": 7,
+            "groups": ["/sys/fs/cgroup/7"],
+            "etc": "/images/etc-1",
+            "mapped": True,
+            "own_filter": False,
+        }
         for fd in descriptors:
             os.close(fd)
         line.close()
+        assert (json.loads(message), len(given)) == (request, 1)
 
 
 async def test_descriptors_of_a_blank_that_nobody_awaits_any_more_are_closed(listener: socket.socket) -> None:

@@ -105,7 +105,10 @@ def test_a_definition_without_anything_to_do_there_has_no_gate() -> None:
     [
         ({"hooks": (hook(Phase.AFTER_ROOT),)}, "container Hook(after_root, watch, limit=10s, on_failure=abort)"),
         ({"mounts": (Tmpfs("/cache", 4096),)}, "container MountTmpfs(path='/cache', size_bytes=4096, inodes=100000)"),
-        ({"hidden": Hidden(masked=("/proc/version",))}, "container Mask(path='/proc/version', null='/dev/null')"),
+        (
+            {"hidden": Hidden(masked=("/proc/version",))},
+            "container Mask(path='/proc/version', null='/dev/null', empty='')",
+        ),
         ({"hidden": Hidden(readonly=("/srv",))}, "container BindReadonly(source='/srv', target='/srv')"),
         ({"rlimits": (Rlimit("nofile", 9, None),)}, "host SetRlimit(name='nofile', soft=9, hard=None)"),
     ],

@@ -59,7 +59,7 @@ def test_who_looks_inside_is_whom_its_program_is(box: Box, words: tuple[str, ...
 
 @pytest.mark.parametrize(
     ("user", "message"),
-    [("stranger", "user: 'stranger' is none of root, app, nobody"), ("5000", "user: 5000")],
+    [("stranger", "user: 'stranger' is none of root, app, www-data, nobody"), ("5000", "user: 5000")],
 )
 def test_a_user_whom_the_container_has_not(box: Box, user: str, message: str) -> None:
     box.call("run", "-d", box.define(HTTPD))

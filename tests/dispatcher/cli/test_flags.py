@@ -24,7 +24,8 @@ def test_create_and_edit_have_every_flag() -> None:
 
 def test_every_field_of_spec_and_policy_has_a_flag() -> None:
     names = {field.name for field in fields(Flags)} | {"command", "mounts"}
-    wanted = {*AppSpec.__struct_fields__, *(name.removesuffix("_s") for name in Policy.__struct_fields__)} - {"policy"}
+    spec = {name.removesuffix("_bps") for name in AppSpec.__struct_fields__}
+    wanted = {*spec, *(name.removesuffix("_s") for name in Policy.__struct_fields__)} - {"policy"}
     assert wanted - names == set()
 
 

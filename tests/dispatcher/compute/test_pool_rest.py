@@ -35,7 +35,8 @@ async def test_no_blank_is_made_while_a_start_has_just_taken_one_of_several(pool
     began = asyncio.get_running_loop().time()
     await pool.take()
     await _until_made(pool, FLOOR + 1)
-    assert asyncio.get_running_loop().time() - began >= REST_S
+    clock_s = 0.001  # a timer may be as much too early
+    assert asyncio.get_running_loop().time() - began >= REST_S - clock_s
 
 
 async def test_who_finds_the_reserve_empty_waits_for_one_blank_and_no_longer(pool: Pool) -> None:
