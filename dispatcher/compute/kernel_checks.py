@@ -11,6 +11,7 @@ from pathlib import Path
 
 from containerlib import kernel, plan
 from containerlib.cgroups import tree
+from containerlib.checkpoint import criu
 from dispatcher.compute.findings import Finding, degraded, missing, ok
 
 PROC, SYS = Path("/proc"), Path("/sys")
@@ -202,6 +203,19 @@ def init() -> Finding:
     return missing("init", f"no {plan.INIT}", "apt install catatonit")
 
 
+def restoring() -> Finding:
+    what = "restore (CRIU)"
+    try:
+        found = criu.find()
+    except criu.Unavailable as error:
+        return degraded(what, "no", str(error))
+    if failure := criu.check(found):
+        return degraded(
+            what, f"{found.version}: {failure}", "no container can be restored on this kernel; all else works"
+        )
+    return ok(what, found.version)
+
+
 def forwarding() -> Finding:
     if (PROC / "sys/net/ipv4/ip_forward").read_text().strip() == "1":
         return ok("ip_forward", "on")
@@ -260,5 +274,5 @@ def _in_child(attempt: Callable[[], None]) -> str:
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
     root, python, cgroups, namespaces, user_namespaces, system_call_filter, mount_calls, overlayfs, veth, sock_diag,
-    network_policy, listen_events, pidfd, init, forwarding, pressure, clock,
+    network_policy, listen_events, pidfd, init, restoring, forwarding, pressure, clock,
 )  # fmt: skip
