@@ -37,7 +37,7 @@ def posix_spawn(*arguments: Any, **options: Any) -> int:
 
 
 def main() -> None:
-    blank._execute = execute
+    blank.execute = execute
     os.posix_spawn = posix_spawn
     launcher.main()
 

@@ -48,7 +48,7 @@ def run(
     last of all, for it may refuse what is done before. `pause`: pausing.memory_file."""
     step = "control groups"
     try:
-        _execute(tuple(EnterGroup(path) for path in entrances))
+        execute(tuple(EnterGroup(path) for path in entrances))
         step = "unshare"
         os.unshare(NAMESPACES)
         links = tuple(name for name in ("bin", "sbin", "lib", "lib64") if os.path.lexists(f"/{name}"))
@@ -58,28 +58,28 @@ def run(
         step = "user namespace"
         namespace = make_user_namespace() if mapped else None
         _rehearse()
-        _import_nothing_more()
+        import_nothing_more()
         step = "filter"
         if not own_filter:
             LoadFilter(filter).execute()
         control.send(b"ready")
         step = "identity"
-        message, terminal = _receive(control)
+        message, terminal = receive(control)
         identity = Identity.from_bytes(message)
-        _execute(naming_plan(identity, mapped=mapped))
+        execute(naming_plan(identity, mapped=mapped))
         # A message of its own: opening them takes the agent as long as the names take us.
-        mount_fds = _receive(control)[1] if identity.mounts else ()
-        _execute(identity_plan(identity, mount_fds, LOG_FDS, namespace, control.fileno(), terminal))
+        mount_fds = receive(control)[1] if identity.mounts else ()
+        execute(identity_plan(identity, mount_fds, LOG_FDS, namespace, control.fileno(), terminal))
         if own_filter:
-            _execute((LoadFilter(filter),))
-        _start(control, identity, pause)
+            execute((LoadFilter(filter),))
+        start(control, identity, pause)
     except Exception as error:  # noqa: BLE001 - the border of a process: whatever it was is told to the agent
         control.send(json.dumps({"failed": str(error), "step": step}).encode())
     finally:
         os._exit(127)
 
 
-def _import_nothing_more() -> None:
+def import_nothing_more() -> None:
     """Mounts are attached as root, and one may lie where Python looks for modules: a tenant's, and it would run as root."""
     sys.meta_path.clear()
 
@@ -95,7 +95,7 @@ def _rehearse() -> None:
     argv(identity, _find("sh", environment(identity)["PATH"]))
 
 
-def _receive(control: socket.socket) -> tuple[bytes, tuple[int, ...]]:
+def receive(control: socket.socket) -> tuple[bytes, tuple[int, ...]]:
     descriptors = array.array("i")
     message, ancillary, _, _ = control.recvmsg(MESSAGE_BYTES_MAX, socket.CMSG_LEN(MOUNTS_MAX * descriptors.itemsize))
     if not message:
@@ -106,7 +106,7 @@ def _receive(control: socket.socket) -> tuple[bytes, tuple[int, ...]]:
     return message, tuple(descriptors)
 
 
-def _start(control: socket.socket, identity: Identity, pause: int | None) -> NoReturn:
+def start(control: socket.socket, identity: Identity, pause: int | None) -> NoReturn:
     env = environment(identity)
     program = _find(identity.command[0], env["PATH"])
     if identity.init and identity.spawn:
@@ -141,7 +141,7 @@ def _find(program: str, path: str) -> str:
     raise FileNotFoundError(f"command {program!r} {rule}")
 
 
-def _execute(operations: tuple[Operation, ...]) -> None:
+def execute(operations: tuple[Operation, ...]) -> None:
     for operation in operations:
         try:
             operation.execute()

@@ -69,12 +69,14 @@ async def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return message, descriptors
 
 
-async def expect_ready(control: socket.socket) -> None:
+async def expect_ready(control: socket.socket) -> int | None:
+    """A pidfd of PID 1, where that is another process."""
     async with asyncio.timeout(BLANK_TIMEOUT_S):
-        message, _ = await _receive(control)
+        message, descriptors = await _receive(control)
     _refuse_failure(message)
     if message != b"ready":
         raise StartFailed("the blank ended before it was ready")
+    return descriptors[0] if descriptors else None
 
 
 async def pass_gate(control: socket.socket, at_gate: Callable[[], Awaitable[None]]) -> None:

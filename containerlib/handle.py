@@ -3,8 +3,10 @@
 import os
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from containerlib import process
 from containerlib.cgroups import Group
@@ -37,6 +39,24 @@ class Program:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Of a blank. `dumpable`: the first of its ids on the host, for one whose container CRIU can dump. `restores`: tells one that
+    restores an image what to do, by its socket, its directory and its address (see checkpoint/)."""
+
+    dumpable: int | None = None
+    restores: Callable[[socket.socket, Path, str], None] | None = None
+
+    def request(self) -> dict[str, object]:
+        """What the launcher is told of it."""
+        if self.dumpable is not None:
+            return {"dumpable": self.dumpable}
+        return {} if self.restores is None else {"restores": True}
+
+
+USUAL_KIND = Kind()
+
+
 @dataclass(slots=True)
 class Container:
     """A slot and its PID 1: a blank first, then a site. `logs` are the readers of its stdout and stderr."""
@@ -53,6 +73,7 @@ class Container:
     program: Program | None = None
     policy: NetworkPolicy = USUAL
     own_filter: bool = False  # of system calls
+    kind: Kind = USUAL_KIND
 
     @property
     def address(self) -> str:

@@ -6,7 +6,8 @@ It knows nothing about sites: the agent asks for a blank, gets one end of its so
 So containers are forked from a small process without threads, and the agent may die, or be replaced, at any time.
 
 Messages are JSON datagrams on a SOCK_SEQPACKET socket that root alone may open; one agent at a time, the newest wins.
-    -> {"blank": SLOT, "groups": [FILE, ...], "etc": IMAGE, "mapped": BOOL[, "own_filter": BOOL]}
+    -> {"blank": SLOT, "groups": [FILE, ...], "etc": IMAGE, "mapped": BOOL[, "own_filter": BOOL]}, with "dumpable": UID_BASE or
+       "restores": true for the kinds of checkpoint/
        + descriptors: stdout, stderr, the filter of system calls (see seccomp.py); the files are cgroups.Group.entrances
     <- {"blank": SLOT, "pid": PID}    + descriptors: the blank's socket, its pidfd
     <- {"exited": PID, "status": WAIT_STATUS}   (kept for the next agent while there is none)
@@ -25,7 +26,7 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - -I removed it
 
-from containerlib import blank, pausing
+from containerlib import blank, kernel, pausing
 
 DESCRIPTORS = 3  # with each request
 FILTER_BYTES_MAX = 4096 * 8  # the kernel takes no more than 4,096 instructions
@@ -82,7 +83,9 @@ class Launcher:
     def make_blank(self, request: dict[str, Any], descriptors: list[int]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Children of this process are born into a new pid namespace until setns undoes it; unshare twice would nest them.
-        os.unshare(os.CLONE_NEWPID)
+        # The other kinds make theirs themselves, inside of a user namespace.
+        if "dumpable" not in request and "restores" not in request:
+            os.unshare(os.CLONE_NEWPID)
         try:
             pid = os.fork()
             if pid == 0:
@@ -114,6 +117,15 @@ class Launcher:
                 os.dup2(source, fd)
             _close_all_but(control.fileno(), *(() if self.pause is None else (self.pause,)))
             entrances = tuple(request["groups"])
+            # Imported when asked for: most installations never are, and every blank would pay for it.
+            if "dumpable" in request:
+                from containerlib.checkpoint import dumpable
+
+                dumpable.run(control, self.stage, request["etc"], filter, entrances, request["dumpable"])
+            if "restores" in request:
+                from containerlib.checkpoint import restorer
+
+                restorer.run(control, entrances)
             flags = {"mapped": request["mapped"], "own_filter": request.get("own_filter", False)}
             blank.run(control, self.stage, request["etc"], filter, entrances, **flags, pause=self.pause)
         finally:
@@ -172,6 +184,8 @@ def _wake_on_child() -> int:
 def main() -> None:
     if len(sys.argv) != 3:
         sys.exit("usage: python -SI containerlib/launcher.py SOCKET STAGE")
+    # Of a container that can be dumped, or was restored, PID 1 is the grandchild of a process that has ended.
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     launcher = Launcher(sys.argv[1], sys.argv[2])
     gc.collect()
     gc.freeze()  # a collection in a blank would touch, and so copy, every page it shares with this process

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from containerlib.cgroups import Group
+from containerlib.handle import USUAL_KIND, Kind
 
 ANSWER_TIMEOUT_S = 10.0
 EXITS_KEPT = 1000  # that nobody has asked for yet; those of blanks that failed are never asked for
@@ -56,6 +57,7 @@ class LauncherLine:
         *,
         mapped: bool,
         own_filter: bool = False,
+        kind: Kind = USUAL_KIND,
     ) -> tuple[int, list[int]]:
         """The blank's pid, and [its socket, its pidfd]. Raises OSError."""
         if self._socket is None:
@@ -69,6 +71,7 @@ class LauncherLine:
                 "etc": str(etc_image),
                 "mapped": mapped,
                 "own_filter": own_filter,
+                **kind.request(),
             }
             socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
             async with asyncio.timeout(ANSWER_TIMEOUT_S):

@@ -235,6 +235,21 @@ class TakeTerminal(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class OpenStandard(Operation):
+    """Standard input, output and error, by names in this root. `outputs` are FIFOs: held O_RDWR, they outlive their readers."""
+
+    input: str
+    outputs: tuple[str, str]
+
+    def execute(self) -> None:
+        for number, path in enumerate((self.input, *self.outputs)):
+            fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
+            os.dup2(fd, number)
+            if fd != number:
+                os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
 class GiveAway(Operation):
     """Hands open files (the log FIFOs) to the program's user, who may open them again through /dev/stdout."""
 

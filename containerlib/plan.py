@@ -53,6 +53,8 @@ PAUSE = (INIT, "-P")  # no program of its own: it reaps what is orphaned, for as
 # What is generated per app; the /etc image has links to it. The directory is root's, so that a tenant cannot replace a file.
 GENERATED = "/.fastcontainer"
 EMPTY = f"{GENERATED}/empty"
+# Where a container that can be dumped has the FIFOs of its log.
+LOGS = (f"{GENERATED}/out", f"{GENERATED}/err")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
@@ -77,6 +79,23 @@ READONLY = ("sys", "bus", "fs", "irq")
 
 
 def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LINKS) -> tuple[Operation, ...]:
+    return (*root_plan(stage, etc_image, usr_links), *process_plan())
+
+
+def host_plan() -> tuple[Operation, ...]:
+    """Of its namespaces, before anything is mounted there."""
+    return (DetachMountTree(), LeaveSessionKeyring(), *network_plan())
+
+
+def network_plan() -> tuple[Operation, ...]:
+    return (
+        SetSysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+        # Of links to come: by their link-local addresses a container would reach whatever listens on the host's [::].
+        SetSysctl("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1", required=False),
+    )
+
+
+def root_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LINKS) -> tuple[Operation, ...]:
     """The root of every container of strategy `usr`: the host's /usr bound read-only (not an overlay layer: apt may change it
     underneath, which is how new lives get new libraries), a versioned /etc, everything else fresh. `stage` is an empty directory.
     """
@@ -85,11 +104,7 @@ def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LIN
         return f"{stage}/{path}"
 
     return (
-        DetachMountTree(),
-        LeaveSessionKeyring(),
-        SetSysctl("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
-        # Of links to come: by their link-local addresses a container would reach whatever listens on the host's [::].
-        SetSysctl("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1", required=False),
+        *host_plan(),
         MountTmpfs(stage, ROOT_BYTES, ROOT_INODES),
         *(
             MakeDirectory(at(name))
@@ -111,12 +126,12 @@ def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LIN
         *(BindReadonly(at(f"proc/{name}"), at(f"proc/{name}")) for name in READONLY),
         MountSysfs(at("sys")),
         EnterRoot(stage),
-        # These bind whatever will be executed; what this process itself may do, it still may.
-        ForbidCoreDumps(),
-        *RLIMITS,
-        EmptyBoundingSet(),
-        ForbidNewPrivileges(),
     )
+
+
+def process_plan() -> tuple[Operation, ...]:
+    """Binds whatever will be executed; what this process itself may do, it still may."""
+    return (ForbidCoreDumps(), *RLIMITS, EmptyBoundingSet(), ForbidNewPrivileges())
 
 
 def user_files(uid: int) -> dict[str, str]:

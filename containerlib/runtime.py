@@ -30,15 +30,17 @@ from containerlib.bind import BindMount
 from containerlib.bootstrap import usr
 from containerlib.cgroups import Group, Limits
 from containerlib.firewall import USUAL, Firewall, NetworkPolicy
-from containerlib.handle import Container, Program, StartFailed
+from containerlib.handle import USUAL_KIND, Container, Kind, Program, StartFailed
 from containerlib.identity import Identity
 from containerlib.launching import LauncherLine
 from containerlib.network import Addresses, Network, Wire
+from containerlib.plan import LOGS
 
 # Of log output that waits for a reader. The kernel keeps 40 bytes for each page that a pipe could hold, empty as it may be.
 PIPE_BYTES = 128 << 10
 BLANK_LIMITS = Limits(cpu=1.0, pids=256)  # most will have these: then nothing is written while somebody waits
 UNLINK_S, UNLINK_EVERY_S = 2.0, 0.01
+KILL_S = 2.0
 FINGERPRINT_EVERY_S = 30.0
 _log = logging.getLogger(__name__)
 
@@ -108,7 +110,9 @@ class Runtime:
 
     # ---- blanks
 
-    async def make_blank(self, slot: int | None = None, filter: bytes | None = None) -> Container:
+    async def make_blank(
+        self, slot: int | None = None, filter: bytes | None = None, kind: Kind = USUAL_KIND
+    ) -> Container:
         """Raises OSError or StartFailed; nothing is left of a blank that failed. `slot`: the one that it must have, free and in the
         network. `filter`: of system calls, instead of everybody's (seccomp.compile_own)."""
         etc_image = await self.etc_image()
@@ -118,18 +122,28 @@ class Runtime:
             self._slots.add(slot)
         group = await self._blocking(self.tree.create, str(slot))
         try:
-            return await self._make_blank(slot, group, etc_image, filter)
+            return await self._make_blank(slot, group, etc_image, filter, kind)
         except BaseException:
+            if kind.restores is not None:  # CRIU, and what it had restored so far, are nobody's children yet
+                await self._blocking(_kill_all, group)
             await self._remove_slot(slot)
             raise
 
-    async def _make_blank(self, slot: int, group: Group, etc_image: Path, filter: bytes | None) -> Container:
+    async def _make_blank(
+        self, slot: int, group: Group, etc_image: Path, filter: bytes | None, kind: Kind
+    ) -> Container:
         await self._blocking(group.set_limits, BLANK_LIMITS)
         readers, writers = self._make_fifos(slot)
         filter_fd = self._filter if filter is None else seccomp.memory_file(filter)
         try:
             pid, (control_fd, pidfd) = await self._launcher.ask(
-                slot, group, etc_image, [*writers, filter_fd], mapped=self.maps_users, own_filter=filter is not None
+                slot,
+                group,
+                etc_image,
+                [*writers, filter_fd],
+                mapped=self.maps_users,
+                own_filter=filter is not None,
+                kind=kind,
             )
         except BaseException:
             for fd in readers:
@@ -142,7 +156,12 @@ class Runtime:
         control.setblocking(False)
         wire: Wire | None = None
         try:
-            await dialogue.expect_ready(control)  # before it says so, its network namespace may still be the host's
+            if kind.restores is not None:
+                kind.restores(control, self._slot_dir(slot), self.network.addresses.of(slot))
+            # Before it says so, its network namespace may still be the host's.
+            if (first := await dialogue.expect_ready(control)) is not None:
+                os.close(pidfd)
+                pid, pidfd = process.pid_of(first), first
             wire = await self._blocking(self.network.connect, slot, pid)
         except BaseException:
             control.close()
@@ -153,7 +172,17 @@ class Runtime:
             raise
         started = process.start_time(pid) or 0
         return Container(
-            slot, pid, pidfd, group, wire, readers, etc_image.name, started, control, own_filter=filter is not None
+            slot,
+            pid,
+            pidfd,
+            group,
+            wire,
+            readers,
+            etc_image.name,
+            started,
+            control,
+            own_filter=filter is not None,
+            kind=kind,
         )
 
     async def etc_image(self) -> Path:
@@ -207,6 +236,8 @@ class Runtime:
         assert blank.control is not None
         if policy != USUAL:
             await self._grant(blank, policy)
+        if blank.kind.dumpable is not None:
+            identity, mounts = self._with_logs(blank, identity, mounts)
         marks = [("begin", time.perf_counter())]
         if at_gate is None and terminal is None:
             dialogue.send_identity(blank.control, replace(identity, spawn=self.can_spawn and not blank.own_filter))
@@ -230,6 +261,33 @@ class Runtime:
         blank.program = await dialogue.expect_exec(blank.control)
         marks.append(("exec", time.perf_counter()))
         return {name: (at - before) * 1000 for (_, before), (name, at) in itertools.pairwise(marks)}
+
+    async def let_go(self, restored: Container, limits: Limits, policy: NetworkPolicy, *, init: bool) -> None:
+        """Of one that was restored and is wired, on to where `wake` ends. Raises StartFailed."""
+        assert restored.control is not None
+        if policy != USUAL:
+            await self._grant(restored, policy)
+        try:
+            restored.group.set_limits(limits, before=BLANK_LIMITS)
+        except OSError as error:
+            raise StartFailed(f"its limits cannot be set: {error}") from error
+        with suppress(ConnectionError):  # what it said of that is read next
+            restored.control.send(b"go")
+        await dialogue.expect_exec(restored.control)
+        restored.control.close()
+        restored.control = None
+        if init and self.can_spawn:
+            restored.program = _program_of(restored.pid)
+            if restored.program is None:
+                raise StartFailed("its program ended as soon as it was restored")
+
+    def _with_logs(
+        self, blank: Container, identity: Identity, mounts: tuple[BindMount, ...]
+    ) -> tuple[Identity, tuple[BindMount, ...]]:
+        """Its FIFOs by names in its own root: CRIU dumps no file that came from outside."""
+        directory = self._slot_dir(blank.slot)
+        logs = tuple(BindMount(str(directory / Path(each).name), each, False) for each in LOGS)
+        return replace(identity, mounts=(*identity.mounts, *LOGS)), (*mounts, *logs)
 
     async def _grant(self, blank: Container, policy: NetworkPolicy) -> None:
         try:
@@ -362,6 +420,15 @@ def _maps_users() -> bool:
         reason = tried.stderr.strip().rpartition("\n")[2]
         _log.warning("no user namespaces, containers keep to plain user ids: %s", reason)
     return tried.returncode == 0
+
+
+def _kill_all(group: Group) -> None:
+    deadline = time.monotonic() + KILL_S
+    while (pids := group.processes()) and time.monotonic() < deadline:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
 
 
 def _program_of(init: int) -> Program | None:

@@ -106,6 +106,20 @@ def not_yet(spec: ContainerSpec) -> list[str]:
     return [name for name, is_asked in found.items() if is_asked]
 
 
+def not_dumpable(spec: ContainerSpec) -> list[str]:
+    """What an image of it could not hold, and what a start that is to be dumped therefore refuses."""
+    if spec.checkpoint is None:
+        return []
+    found = {
+        "bootstrap.image": isinstance(spec.root, Image),
+        "tmpfs": any(isinstance(each, Tmpfs) for each in spec.mounts),
+        "mask and readonly": spec.hidden != Hidden(),
+        # They would count for its network, which is its user namespace's here.
+        "capabilities": bool(spec.security.capabilities),
+    }
+    return [name for name, is_asked in found.items() if is_asked]
+
+
 def has_gate(spec: ContainerSpec) -> bool:
     """Its process has to pause: for hooks, or for what is mounted over its files and set from outside at the last moment."""
     over_files = any(isinstance(each, Tmpfs) for each in spec.mounts) or spec.hidden != Hidden()

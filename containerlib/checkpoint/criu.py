@@ -14,14 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from containerlib.checkpoint.log import essence
+
 VARIABLE = "FASTCONTAINER_CRIU"
 # Root's: what lies here is run as root.
 UNPACKED = Path("/var/cache/fastcontainer/criu")
 OLDEST = (4, 2)  # 3.17 cannot read the vDSO of Linux 6.18, 4.1 not its routes' socket options
 CHECK_TIMEOUT_S = 20.0
-LINES_MAX = 6
-# Follow from the first one, or are told of every process without CAP_SYS_RESOURCE.
-_CONSEQUENCES = re.compile(r"(Dump|Restor)ing FAILED|Can't (get|set) rlimit|exited, status=|Unable to kill")
 
 
 class Unavailable(Exception):
@@ -99,14 +98,6 @@ def check(criu: Criu) -> str:
     )
 
 
-def essence(log: str) -> str:
-    """Pure: the first errors of a log, without times and without those that follow from others."""
-    lines = [line for line in log.splitlines() if "Error (" in line or line.startswith("Error")]
-    own = [line for line in lines if not _CONSEQUENCES.search(line)] or lines
-    texts = [re.sub(r"^\([0-9.]+\)\s*|\s*\d+:\s*(?=Error)", "", line).strip() for line in own]
-    return "; ".join(dict.fromkeys(re.sub(r"^Error \(\S+\):\s*", "", text) for text in texts[:LINES_MAX]))
-
-
 async def run(criu: Criu, arguments: Sequence[str], log: Path, timeout_s: float) -> None:
     """In a session of its own, killed with all that it started when it takes too long or nobody waits any more. `log`: where its
     arguments have it write. Raises CriuFailed."""
@@ -122,7 +113,7 @@ async def run(criu: Criu, arguments: Sequence[str], log: Path, timeout_s: float)
         async with asyncio.timeout(timeout_s):
             status = await process.wait()
     except TimeoutError:
-        raise CriuFailed(f"criu {arguments[0]} took longer than {timeout_s:g} s; whole log: {log}") from None
+        raise CriuFailed(f"criu {arguments[0]} took longer than {timeout_s:g} s: {essence_of(log)}") from None
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):

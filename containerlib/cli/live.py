@@ -40,13 +40,13 @@ def run(
     from containerlib.standalone.run import Job, NotStarted, run_detached, run_here
 
     specs = selected(read(*files), names)
-    _need_root("run a container")
+    need_root("run a container")
     command = tuple(context.obj or ())
     if (len(specs) > 1 and not detach) or (len(specs) > 1 and command):
         known = ", ".join(spec.name for spec in specs)
         raise Failure(f"one at a time: {known}", hint="choose with --name, or run all with --detach", code=INVALID)
     paths = tuple(Path(file).absolute() for file in files)
-    jobs = [Job(spec.name, paths, _settings(), command) for spec in specs]
+    jobs = [Job(spec.name, paths, settings_of_host(), command) for spec in specs]
     started: list[Record] = []
     try:
         if not detach:
@@ -79,8 +79,8 @@ def attach(
     """A shell inside, or the command after `--`, as its user: container attach blog -- ls -l /srv"""
     from containerlib.enter import Ended, enter
 
-    _need_root("enter a container")
-    record = _record(name)
+    need_root("enter a container")
+    record = record_of(name)
     door = _door(record, user)
     try:
         raise typer.Exit(enter(door, list(context.obj or ())))
@@ -99,8 +99,8 @@ def audit(
     from containerlib.enter import Ended
     from containerlib.observed import observe
 
-    _need_root("look into a container")
-    record = _record(name)
+    need_root("look into a container")
+    record = record_of(name)
     door = _door(record)
     try:
         found = security.audit(observe(door))
@@ -122,7 +122,7 @@ def kill(
     from containerlib.standalone.places import is_held, wait_until_free
     from containerlib.standalone.run import clear_away
 
-    _need_root("stop a container")
+    need_root("stop a container")
     request: dict[str, object] = {"ask": "stop"}
     try:
         if signal:
@@ -131,11 +131,11 @@ def kill(
             request["grace_s"] = parse_duration(grace)
     except (SpecError, ValueError) as error:
         raise Failure(str(error), code=INVALID) from error
-    settings = _settings()
+    settings = settings_of_host()
     for name in names:
-        _record(name)
+        record_of(name)
         if is_held(settings, name):
-            _ask(settings, name, request)
+            ask_runner(settings, name, request)
             wait_until_free(settings, name)
         else:
             clear_away(settings, name)
@@ -144,18 +144,18 @@ def kill(
 
 def reload(names: Running) -> None:
     """Have definitions read anew, and applied as far as that is possible while they run."""
-    _need_root("reload a container")
+    need_root("reload a container")
     for name in names:
-        _record(name)
-        say(f"{name}: {_ask(_settings(), name, {'ask': 'reload'})}")
+        record_of(name)
+        say(f"{name}: {ask_runner(settings_of_host(), name, {'ask': 'reload'})}")
 
 
 def list_(json: Json = False) -> None:
     """Containers that run, and those that a runner left which died."""
     from containerlib.standalone.places import records
 
-    _need_root("see what runs")
-    found = records(_settings())
+    need_root("see what runs")
+    found = records(settings_of_host())
     if json:
         print_json([_as_json(record) for record in found])
         return
@@ -177,19 +177,19 @@ def _as_json(record: "Record") -> dict[str, object]:
 def _status(record: "Record") -> str:
     from containerlib.standalone.places import is_held
 
-    return record.status if is_held(_settings(), record.name) else "abandoned"
+    return record.status if is_held(settings_of_host(), record.name) else "abandoned"
 
 
-def _settings() -> "Settings":
+def settings_of_host() -> "Settings":
     from containerlib.standalone.places import Settings
 
     return Settings.of(os.environ)
 
 
-def _record(name: str) -> "Record":
+def record_of(name: str) -> "Record":
     from containerlib.standalone.places import read_record
 
-    if "/" in name or (record := read_record(_settings(), name)) is None:
+    if "/" in name or (record := read_record(settings_of_host(), name)) is None:
         raise Failure(f"no container {name!r} runs here", hint="container list", code=UNKNOWN)
     return record
 
@@ -207,7 +207,7 @@ def _door(record: "Record", words: str = "") -> "Door":
 
     image, _, version = record.image.partition("@")
     try:
-        root = Store(_settings().roots).get(image, version).root if image else None
+        root = Store(settings_of_host().roots).get(image, version).root if image else None
         door = Door(*found, *named_user(words, root))
         door.owner  # noqa: B018 - raises for an id that a container has not
     except (SpecError, ImageError, ValueError) as error:
@@ -215,7 +215,7 @@ def _door(record: "Record", words: str = "") -> "Door":
     return door
 
 
-def _ask(settings: "Settings", name: str, request: dict[str, object]) -> str:
+def ask_runner(settings: "Settings", name: str, request: dict[str, object]) -> str:
     from containerlib.standalone.control import Refused, ask
 
     try:
@@ -226,6 +226,6 @@ def _ask(settings: "Settings", name: str, request: dict[str, object]) -> str:
         raise Failure(f"the runner of {name} does not answer: {error}", hint="container list") from error
 
 
-def _need_root(what: str) -> None:
+def need_root(what: str) -> None:
     if os.geteuid() != 0:
         raise Failure(f"only root can {what}", hint="sudo", code=FORBIDDEN)

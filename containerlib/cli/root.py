@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from containerlib.cli import files, images, live
+from containerlib.cli import checkpoints, files, images, live
 from containerlib.cli.failure import INVALID, Failure, report
 from containerlib.dsl import DefinitionError
 
@@ -16,7 +16,7 @@ root = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (files, images, live):
+for module in (files, images, live, checkpoints):
     module.add_to(root)
 
 

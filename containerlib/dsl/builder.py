@@ -208,6 +208,12 @@ class Builder(Part):
         with told():
             self._values["lifespan"] = spec.Lifespan(None if length is None else _seconds("lifespan", length))
 
+    def checkpoint(self, *, signal: str | int | None = None) -> None:
+        """Images of it may be taken while it runs, to be restored later. `signal` tells its program of a restore."""
+        with told():
+            number = None if signal is None else checks.signal_number("checkpoint.signal", signal)
+            self._values["checkpoint"] = spec.Checkpoint(number)
+
     # ---- functions of its own
 
     def hook(

@@ -4,6 +4,7 @@ Whoever holds a `ContainerSpec` holds one that keeps every rule; a rule that is 
 """
 
 from containerlib.checks import SpecError
+from containerlib.spec.checkpoint import Checkpoint
 from containerlib.spec.container import ContainerSpec
 from containerlib.spec.filesystem import Hidden, Image, Mount, Root, Tmpfs, Usr
 from containerlib.spec.lifecycle import Lifespan, Readiness
@@ -15,6 +16,7 @@ from containerlib.spec.security import Security
 
 __all__ = [
     "Cgroup",
+    "Checkpoint",
     "ContainerSpec",
     "Hidden",
     "Image",

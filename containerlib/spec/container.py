@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from containerlib.checks import SpecError, absolute_path, name, no_doubles, of_type, text, texts, variable
 from containerlib.hooks import CgroupHook, Hook, SignalHandler, Timer
+from containerlib.spec.checkpoint import Checkpoint
 from containerlib.spec.filesystem import Hidden, Image, Mount, Root, Tmpfs, Usr
 from containerlib.spec.lifecycle import Lifespan, Readiness
 from containerlib.spec.network import NetworkAccess
@@ -40,6 +41,7 @@ class ContainerSpec:
     readiness: Readiness = field(default_factory=Readiness)
     lifespan: Lifespan = field(default_factory=Lifespan)
     init: bool = True
+    checkpoint: Checkpoint | None = None  # None: no image of it can be taken
     stop: Stop = field(default_factory=Stop)
     log: Log = field(default_factory=Log)
     metadata: Mapping[str, str] = NOTHING

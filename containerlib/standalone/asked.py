@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from containerlib import checks
+from containerlib.checkpoint.images import Moment
 from containerlib.spec import Stop
 from containerlib.standalone.control import Refused
 
@@ -70,6 +71,9 @@ class Asked:
                 number = checks.signal_number("signal", request["signal"]) if request.get("signal") else own.signal
                 self._runner.stop(Stop(number, float(request.get("grace_s", own.grace_s))))
                 return "stopping"
+            case "checkpoint":
+                moment = Moment(request.get("moment", Moment.READY))
+                return await self._runner.checkpoint(moment, leave_running=bool(request.get("leave_running", False)))
             case "reload":
                 return await self._runner.reload()
         raise Refused(f"{request['ask']!r} is nothing that can be asked for")

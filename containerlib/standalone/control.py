@@ -4,6 +4,7 @@
 -> {"ask": "signal", "signal": "USR1"}                    to the container's program
 -> {"ask": "handle", "signal": "USR1"}                    to the definition's own handlers
 -> {"ask": "reload"}
+-> {"ask": "checkpoint", "moment": "ready", "leave_running": false}     said: the image's directory
 <- {"failure": "", "said": "..."}
 """
 

@@ -88,6 +88,7 @@ class Record:
     stdout: str = ""
     stderr: str = ""
     source: str = ""
+    restored: bool = False  # from an image of its processes
     image: str = ""  # NAME@VERSION of what it runs on, which must stay
 
 

@@ -34,12 +34,13 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`command` instead of the definition's own, if it is not empty."""
+    """`command` instead of the definition's own, if it is not empty. `restore`: of an image, see runner.py."""
 
     name: str
     files: tuple[Path, ...]
     settings: Settings
     command: tuple[str, ...] = ()
+    restore: Path | None = None
 
     def spec(self) -> ContainerSpec:
         """Raises DefinitionError, and OSError for a file that cannot be read."""
@@ -111,7 +112,7 @@ async def _runner(
     sinks: tuple[output.Sink, output.Sink] | None,
     terminal: int | None,
 ) -> Outcome:
-    return await Runner(spec, place, hands, job.files, say, ready, sinks, terminal).run()
+    return await Runner(spec, place, hands, job.files, say, ready, sinks, terminal, job.restore).run()
 
 
 def run_detached(job: Job) -> Record:
@@ -120,7 +121,7 @@ def run_detached(job: Job) -> Record:
         raise Taken(f"{job.name} runs already")
     job.settings.log_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     reading, writing = os.pipe()
-    words = [job.name, str(writing), json.dumps(job.command), *map(str, job.files)]
+    words = [job.name, str(writing), json.dumps(job.command), str(job.restore or ""), *map(str, job.files)]
     command = [sys.executable, "-m", "containerlib.standalone", *words]
     with (job.settings.log_dir / f"{job.name}.log").open("ab") as log, open(reading, "rb") as told:
         subprocess.run(  # ends at once: see main
@@ -148,8 +149,9 @@ def main(words: list[str]) -> int:
     if os.fork():
         os._exit(0)
     os.setsid()
-    name, tell, command, *files = words
-    job = Job(name, tuple(map(Path, files)), Settings.of(os.environ), tuple(json.loads(command)))
+    name, tell, command, restore, *files = words
+    image = Path(restore) if restore else None
+    job = Job(name, tuple(map(Path, files)), Settings.of(os.environ), tuple(json.loads(command)), image)
     os.set_inheritable(int(tell), False)
     with os.fdopen(int(tell), "w") as telling:
 

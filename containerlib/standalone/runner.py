@@ -8,6 +8,7 @@ A step is in the container's record before it is done, so that whoever comes aft
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -20,9 +21,13 @@ from containerlib import process, starting
 from containerlib.bind import BindMount
 from containerlib.bootstrap import usr
 from containerlib.cgroups import events
+from containerlib.checkpoint.criu import Criu, CriuFailed, Unavailable
+from containerlib.checkpoint.images import Image as CheckpointImage
+from containerlib.checkpoint.images import Moment as ImageMoment
+from containerlib.checkpoint.images import NoImage
 from containerlib.checks import SpecError
 from containerlib.dsl import DefinitionError, load
-from containerlib.handle import Container, StartFailed
+from containerlib.handle import Container, Kind, StartFailed
 from containerlib.hooks import CgroupHook, Moment, Phase
 from containerlib.idmap import APP_USER
 from containerlib.images import Image, ImageError, Store, hold
@@ -31,7 +36,7 @@ from containerlib.runtime import Runtime
 from containerlib.schedule import Schedule
 from containerlib.spec import ContainerSpec, Stop, Tmpfs
 from containerlib.spec import Image as Root
-from containerlib.standalone import applying, control, output
+from containerlib.standalone import applying, checkpointing, control, output
 from containerlib.standalone.adopting import Adoption
 from containerlib.standalone.asked import Asked
 from containerlib.standalone.hands import Hands, Inside
@@ -62,7 +67,7 @@ def to_stderr(text: str) -> None:
 @dataclass
 class Runner:
     """`files`: of its definition, to be read anew on reload. `say` is told what its owner should know, `ready` once, when it is.
-    `sinks` get what it writes; None: the files of its record."""
+    `sinks` get what it writes; None: the files of its record. `restore`: an image to begin with, if that can be."""
 
     spec: ContainerSpec
     place: Place
@@ -72,6 +77,7 @@ class Runner:
     ready: Callable[[Record], None] = lambda _record: None
     sinks: tuple[output.Sink, output.Sink] | None = None
     terminal: int | None = None
+    restore: Path | None = None
     record: Record = field(init=False)
     container: Container | None = field(default=None, init=False)
     told: Telling = field(init=False)
@@ -89,6 +95,8 @@ class Runner:
     _schedule: Schedule = field(default_factory=Schedule, init=False)
     _exit_status: int | None = field(default=None, init=False)
     _by_itself: bool = field(default=False, init=False)
+    _chosen: tuple[Criu, CheckpointImage] | None = field(default=None, init=False)
+    _checkpointed: bool = field(default=False, init=False)
 
     async def run(self) -> Outcome:
         """Raises Taken, and OSError for what this host lacks; nothing is left of it whatever happens."""
@@ -112,7 +120,10 @@ class Runner:
         try:
             if missing := starting.not_yet(self.spec):
                 raise StartFailed(f"not possible yet: {', '.join(missing)}")
+            if missing := starting.not_dumpable(self.spec):
+                raise StartFailed(f"not possible together with checkpoint: {', '.join(missing)}")
             self._resolve()
+            self._choose_image()
             for phase in (Phase.SETUP, Phase.BEFORE_FORK):
                 await self._phase(phase)
         except StartFailed as error:
@@ -181,23 +192,66 @@ class Runner:
         name = f"{self._image.manifest.name}@{self._image.version}"
         self._record(image=name, workdir=self._resolved.workdir, env=dict(self._resolved.env))
 
+    def _choose_image(self) -> None:
+        if self.restore is not None:
+            try:
+                self._chosen = checkpointing.choose(self.spec, self.record, self.restore)
+            except (NoImage, Unavailable) as error:
+                self._cannot_restore(error)
+
+    def _cannot_restore(self, error: Exception) -> None:
+        self._chosen = None
+        self.say(f"{self.spec.name}: {error}; it starts anew instead")
+
     async def _start(self) -> None:
-        container = self.container = await self._runtime.make_blank(
-            self.record.slot, applying.own_filter(self.spec.security.seccomp)
-        )
-        groups = tuple(str(directory) for directory in container.group.directories())
-        numbers = {"pid": container.pid, "start_time": container.start_time}
-        self._record(**numbers, address=container.address, cgroups=groups)
-        self._output = output.Output(container.logs, self.sinks or self._log_files())
+        container = await self._restored() or await self._cold()
+        self._follow(container)
+        if self.record.restored:
+            self._tell_of_restore(container)
+            await self._phase(Phase.AFTER_RESTORE)
+        await self._phase(Phase.AFTER_START)
+        await wait_until_ready(container, self.spec, events_name(self.record))
+        self._record(status="running")
+
+    async def _cold(self) -> Container:
+        own_filter = applying.own_filter(self.spec.security.seccomp)
+        kind = Kind(dumpable=None if self.spec.checkpoint is None else self.record.id_base)
+        container = await self._runtime.make_blank(self.record.slot, own_filter, kind)
+        self._have(container)
         for phase in starting.BEFORE_IDENTITY[2:]:
             await self._phase(phase)
         applying.write_settings(container.group, self.spec)
         self._watch_memory(container)
         await self._wake(container)
-        self._follow(container)
-        await self._phase(Phase.AFTER_START)
-        await wait_until_ready(container, self.spec, events_name(self.record))
-        self._record(status="running")
+        return container
+
+    async def _restored(self) -> Container | None:
+        if self._chosen is None:
+            return None
+        await self._phase(Phase.BEFORE_RESTORE)
+        try:
+            container = await checkpointing.restore(self._runtime, self.spec, self.record, self._chosen)
+        except StartFailed as error:
+            self._cannot_restore(error)
+            return None
+        self._have(container)
+        self._record(restored=True)
+        applying.write_settings(container.group, self.spec)
+        self._watch_memory(container)
+        return container
+
+    def _have(self, container: Container) -> None:
+        self.container = container
+        groups = tuple(str(directory) for directory in container.group.directories())
+        numbers = {"pid": container.pid, "start_time": container.start_time}
+        self._record(**numbers, address=container.address, cgroups=groups)
+        self._output = output.Output(container.logs, self.sinks or self._log_files())
+
+    def _tell_of_restore(self, container: Container) -> None:
+        number = self.spec.checkpoint.signal if self.spec.checkpoint else None
+        if number is not None:
+            with suppress(ProcessLookupError):  # it has ended, which shows
+                signal.pidfd_send_signal(container.program.pidfd if container.program else container.pidfd, number)
 
     def _log_files(self) -> tuple[output.Sink, output.Sink]:
         bytes_max = self.spec.log.bytes_max
@@ -341,6 +395,22 @@ class Runner:
         self._over.set()
         self._changed.set()
 
+    async def checkpoint(self, moment: ImageMoment, *, leave_running: bool) -> str:
+        """An image of it as it is now. Unless it is left running it ends with that. Raises Refused."""
+        if self.record.status != "running" or self.container is None or self._over.is_set():
+            raise control.Refused("it is not running yet, or no more")
+        try:
+            image = await checkpointing.take(
+                self.place.settings, self.spec, self.record, self.container, moment, leave_running=leave_running
+            )
+        except (Unavailable, CriuFailed) as error:
+            raise control.Refused(str(error)) from error
+        if not leave_running:
+            self._checkpointed = True
+            self.stop(self.spec.stop)
+            self.container.kill()
+        return str(image.directory)
+
     async def reload(self) -> str:
         """Its definition as it is now, as far as it can be applied to what runs; the rest at the next start. Raises Refused."""
         if not self.files:
@@ -398,6 +468,8 @@ class Runner:
         status = self._exit_status
         code = 0 if status is None else os.waitstatus_to_exitcode(status)
         code = 128 - code if code < 0 else code
+        if self._checkpointed:
+            return Outcome(0)
         if failure:
             refused = self._runtime.exec_failure(self.container) if self.container is not None and self.executed else ""
             return Outcome(code if code and self._by_itself else 1, refused or failure)

@@ -47,7 +47,7 @@ def test_a_program_that_is_not_there_is_named_with_the_rule(bin: Path, program: 
 
 def test_an_operation_that_fails_says_which(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"ChangeDirectory\(path=.*absent.*No such file"):
-        blank._execute((ChangeDirectory(str(tmp_path / "absent")),))
+        blank.execute((ChangeDirectory(str(tmp_path / "absent")),))
 
 
 def test_a_program_inherits_no_signal_that_is_ignored() -> None:
@@ -64,6 +64,6 @@ def test_a_program_inherits_no_signal_that_is_ignored() -> None:
 
 
 def test_nothing_is_imported_once_a_tenants_files_may_lie_where_modules_are_looked_for() -> None:
-    program = "from containerlib import blank; blank._import_nothing_more(); import antigravity"
+    program = "from containerlib import blank; blank.import_nothing_more(); import antigravity"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "No module named 'antigravity'" in done.stderr

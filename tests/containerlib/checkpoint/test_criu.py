@@ -68,12 +68,6 @@ LOG = """\
 """
 
 
-def test_of_a_log_what_was_wrong_is_told_and_not_what_followed_from_it() -> None:
-    assert criu.essence(LOG) == "File usr/bin/python3.11 has bad size 10 (expect 20)"
-    assert criu.essence("(0.1) Error (criu/cr-dump.c:1): Dumping FAILED.\n") == "Dumping FAILED."
-    assert criu.essence("all is well\n") == ""
-
-
 async def test_one_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
     hanging = criu.Criu((str(program(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/pid; wait")),), "4.2")
     began = time.monotonic()

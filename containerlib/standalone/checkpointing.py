@@ -1,0 +1,63 @@
+"""Images of a container that somebody runs by itself: where they are, what is taken, what a restore is to make of one."""
+
+from pathlib import Path
+
+from containerlib import starting
+from containerlib.bind import BindMount
+from containerlib.checkpoint import criu, dumping, images, restoring
+from containerlib.checkpoint.criu import Criu
+from containerlib.checkpoint.images import Image, Moment, NoImage
+from containerlib.handle import Container
+from containerlib.runtime import Runtime
+from containerlib.spec import ContainerSpec
+from containerlib.standalone.places import Record, Settings
+
+
+def directory(settings: Settings, name: str) -> Path:
+    return settings.state_dir / "checkpoints" / name
+
+
+async def take(
+    settings: Settings,
+    spec: ContainerSpec,
+    record: Record,
+    container: Container,
+    moment: Moment,
+    *,
+    leave_running: bool,
+) -> Image:
+    """Raises criu.Unavailable and CriuFailed."""
+    facts = dumping.Facts(
+        name=spec.name,
+        moment=moment,
+        definition=images.digest(spec),
+        base=record.id_base,
+        init=spec.init,
+        targets=tuple(each.target for each in starting.binds(spec)),
+        source=record.source,
+    )
+    place = directory(settings, spec.name)
+    return await dumping.dump(criu.find(), container, facts, place, leave_running=leave_running)
+
+
+def choose(spec: ContainerSpec, record: Record, image: Path) -> tuple[Criu, Image]:
+    """`image`: of one version, or of all of a container's. Raises NoImage and criu.Unavailable."""
+    found = images.read(image) if (image / images.MANIFEST).exists() else images.newest(image)
+    if found.manifest.name != spec.name:
+        raise NoImage(f"{image} is an image of {found.manifest.name}, not of {spec.name}")
+    program = criu.find()
+    restoring.check(found, program, definition=images.digest(spec), base=record.id_base)
+    return program, found
+
+
+async def restore(runtime: Runtime, spec: ContainerSpec, record: Record, chosen: tuple[Criu, Image]) -> Container:
+    """Raises StartFailed."""
+    identity = starting.identity_of(spec, record.id_base, "")
+    who = restoring.Who(
+        hostname=spec.host_name,
+        binds=tuple(BindMount(each.source, each.target, each.readonly) for each in starting.binds(spec)),
+        limits=starting.limits_of(spec),
+        user=identity.user,
+        policy=starting.policy_of(spec),
+    )
+    return await restoring.restore(runtime, *chosen, who, record.slot)
