@@ -101,6 +101,14 @@ async def expect_exec(control: socket.socket) -> Program | None:
     return Program(descriptors[0]) if descriptors else None
 
 
+async def until_executed(container: Container) -> None:
+    """Until the blank is no more: its program runs before that (see blank.py). Raises StartFailed and TimeoutError."""
+    if container.control is not None:
+        async with asyncio.timeout(WAKE_TIMEOUT_S):
+            message, _ = await _receive(container.control)
+        _refuse_failure(message)
+
+
 def _refuse_failure(message: bytes) -> None:
     if message.startswith(b"{"):
         failure = json.loads(message)

@@ -18,7 +18,8 @@ from containerlib.checkpoint import images
 from containerlib.checkpoint.criu import Criu, CriuFailed
 from containerlib.checkpoint.images import Image, Manifest, Moment
 from containerlib.checkpoint.restorer import FILES
-from containerlib.handle import Container
+from containerlib.dialogue import until_executed
+from containerlib.handle import Container, StartFailed
 from containerlib.plan import LOGS
 
 TIMEOUT_S = 30.0
@@ -63,6 +64,10 @@ async def dump(
     """Raises CriuFailed; the container runs on then. If it is not to run on it is left stopped, to be killed."""
     if container.kind.dumpable is None:
         raise CriuFailed(f"{facts.name} was not started to be dumped: its definition needs c.checkpoint()")
+    try:
+        await until_executed(container)
+    except (StartFailed, TimeoutError) as error:
+        raise CriuFailed(f"{facts.name} was never executed: {error}") from error
     mounts = (*MOUNTS, *((f"own{number}", target) for number, target in enumerate(facts.targets)))
     with images.making(directory) as fresh:
         pids = container.group.processes()
