@@ -34,7 +34,6 @@ _DUMPING = ".dumping-"
 class Moment(StrEnum):
     """Of a life, at which an image was taken."""
 
-    BEFORE_LISTEN = "before_listen"
     READY = "ready"
     WARMED = "warmed"  # after a request
 
