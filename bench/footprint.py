@@ -17,8 +17,32 @@ def slab_kb() -> int:
     return _meminfo_kb(Path("/proc/meminfo").read_text(), "SUnreclaim")
 
 
+# What the kernel counts of its own memory that it cannot have back, each page under one of these names. VmallocUsed is apart: it
+# counts kernel stacks once more. Processes' memory (AnonPages) is not here: others' takes and gives more than that of containers.
+COUNTERS = ("SUnreclaim", "KernelStack", "PageTables", "Shmem", "Percpu")
+
+
+def counters_kb() -> dict[str, int]:
+    """Of the machine, with MemAvailable beside; `vmalloc`: what the kernel maps for itself, its stacks left out."""
+    text = Path("/proc/meminfo").read_text()
+    found = {name: _meminfo_kb(text, name) for name in ("MemAvailable", *COUNTERS)}
+    return {**found, "vmalloc": _meminfo_kb(text, "VmallocUsed") - found["KernelStack"]}
+
+
 def resident_kb(pid: int) -> int:
     return _meminfo_kb(Path(f"/proc/{pid}/status").read_text(), "VmRSS")
+
+
+def anonymous_kb(pid: int) -> int:
+    return _meminfo_kb(Path(f"/proc/{pid}/status").read_text(), "RssAnon")
+
+
+def group_anonymous_kb(group: cgroups.Group) -> float:
+    """Of all its processes."""
+    files = (directory / "memory.stat" for directory in group.directories())
+    text = next(file.read_text() for file in files if file.exists())
+    fields = dict(line.split() for line in text.splitlines())
+    return int(fields["rss" if group.tree.version == 1 else "anon"]) / 1024
 
 
 def _meminfo_kb(text: str, name: str) -> int:

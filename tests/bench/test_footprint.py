@@ -11,6 +11,7 @@ from tests.plugins.compute import free_network
 
 def test_figures_are_read_by_name() -> None:
     assert 0 < footprint.slab_kb() < footprint.available_kb()
+    assert footprint.counters_kb().keys() == {"MemAvailable", "vmalloc", *footprint.COUNTERS}
     assert footprint.resident_kb(os.getpid()) > 1000
     with pytest.raises(StopIteration):
         footprint._meminfo_kb("MemTotal: 5 kB\n", "MemAvailable")
