@@ -25,6 +25,7 @@ import seccomp
 from containerlib.checks import SpecError
 from containerlib.profiles import Action, Argument, Profile
 from containerlib.spec.seccomp import DANGEROUS, Seccomp, check_danger
+from containerlib.squeeze import squeezed
 
 # linux/sched.h
 CLONE_NEWS = (
@@ -122,7 +123,7 @@ def _exported(rules: seccomp.SyscallFilter) -> bytes:
     with tempfile.TemporaryFile() as file:
         rules.export_bpf(file)
         file.seek(0)
-        return file.read()
+        return squeezed(file.read())
 
 
 def compile_own(wanted: Seccomp, profile: Profile | None) -> bytes:
