@@ -29,5 +29,9 @@ def open_mount(bind: BindMount) -> int:
     except OSError as error:
         raise StartFailed(f"mount source {bind.source!r}: {error.strerror}") from error
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | (kernel.MOUNT_ATTR_RDONLY if bind.readonly else 0)
-    kernel.mount_setattr(fd, attributes)
+    try:
+        kernel.mount_setattr(fd, attributes)
+    except OSError as error:
+        os.close(fd)
+        raise StartFailed(f"mount source {bind.source!r}: {error.strerror}") from error
     return fd

@@ -72,6 +72,17 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 
 _F_SETPIPE_SZ = 1031
 
+# What a start cannot do without, and since when kernels have it.
+_SINCE = {
+    "open_tree": "5.2",
+    "move_mount": "5.2",
+    "fsopen": "5.2",
+    "fsconfig": "5.2",
+    "fsmount": "5.2",
+    "openat2": "5.6",
+    "mount_setattr": "5.12",
+}
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 # Declared: a call takes a third of the time that it takes with arguments wrapped by hand.
@@ -81,7 +92,12 @@ _libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 def _check(result: int, call: str, argument: object = "") -> int:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), f"{call} {argument}".rstrip())
+        reason = os.strerror(number)
+        if number == errno.ENOSYS and call in _SINCE:
+            reason = (
+                f"kernel {os.uname().release} has no {call}, or forbids it; Linux {_SINCE[call]} or later is needed"
+            )
+        raise OSError(number, reason, f"{call} {argument}".rstrip())
     return result
 
 

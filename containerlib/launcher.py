@@ -10,6 +10,7 @@ Messages are JSON datagrams on a SOCK_SEQPACKET socket that root alone may open;
        "restores": true for the kinds of checkpoint/
        + descriptors: stdout, stderr, the filter of system calls (see seccomp.py); the files are cgroups.Group.entrances
     <- {"blank": SLOT, "pid": PID}    + descriptors: the blank's socket, its pidfd
+    <- {"blank": SLOT, "failed": WHY}
     <- {"exited": PID, "status": WAIT_STATUS}   (kept for the next agent while there is none)
 """
 
@@ -78,32 +79,45 @@ class Launcher:
             self.drop_agent()
             return
         request = json.loads(message)
-        self.make_blank(request, descriptors)
-
-    def make_blank(self, request: dict[str, Any], descriptors: list[int]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Children of this process are born into a new pid namespace until setns undoes it; unshare twice would nest them.
-        # The other kinds make theirs themselves, inside of a user namespace.
-        if "dumpable" not in request and "restores" not in request:
-            os.unshare(os.CLONE_NEWPID)
+        ours = pidfd = -1
         try:
-            pid = os.fork()
-            if pid == 0:
-                self.become_blank(theirs, descriptors, request)
+            pid, ours, pidfd = self.make_blank(request, descriptors)
+            self.answer({"blank": request["blank"], "pid": pid}, [ours, pidfd])
+        except (OSError, ValueError) as error:  # no descriptors or processes left, here or on the host: perhaps later
+            self.answer({"blank": request["blank"], "failed": str(error)}, [])
         finally:
-            os.setns(self.own_pid_namespace, os.CLONE_NEWPID)
-        theirs.close()
-        for fd in descriptors:
-            os.close(fd)
-        pidfd = os.pidfd_open(pid)
+            for fd in (*descriptors, ours, pidfd):
+                if fd >= 0:
+                    os.close(fd)
+
+    def make_blank(self, request: dict[str, Any], descriptors: list[int]) -> tuple[int, int, int]:
+        """Its pid, its socket and its pidfd."""
+        if len(descriptors) != DESCRIPTORS:
+            raise ValueError(
+                f"{len(descriptors)} of {DESCRIPTORS} descriptors came"
+            )  # the kernel drops what would be one too many
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            # Children of this process are born into a new pid namespace until setns undoes it; unshare twice would nest them.
+            # The other kinds make theirs themselves, inside of a user namespace.
+            if "dumpable" not in request and "restores" not in request:
+                os.unshare(os.CLONE_NEWPID)
+            try:
+                pid = os.fork()
+                if pid == 0:
+                    self.become_blank(theirs, descriptors, request)
+            finally:
+                os.setns(self.own_pid_namespace, os.CLONE_NEWPID)
+            pidfd = os.pidfd_open(pid)  # where it fails the socket's end ends the blank
+            return pid, ours.detach(), pidfd
+
+    def answer(self, reply: dict[str, Any], descriptors: list[int]) -> None:
+        """Nobody may listen any more: then nobody holds the blank's socket, and it exits by itself."""
         assert self.agent is not None
-        reply = json.dumps({"blank": request["blank"], "pid": pid}).encode()
         try:
-            socket.send_fds(self.agent, [reply], [ours.fileno(), pidfd])
+            socket.send_fds(self.agent, [json.dumps(reply).encode()], descriptors)
         except ConnectionError:
-            self.drop_agent()  # nobody holds the blank's socket any more: it exits by itself
-        os.close(pidfd)
-        ours.close()
+            self.drop_agent()
 
     def become_blank(self, control: socket.socket, descriptors: list[int], request: dict[str, Any]) -> NoReturn:
         try:

@@ -61,7 +61,7 @@ class LauncherLine:
     ) -> tuple[int, list[int]]:
         """The blank's pid, and [its socket, its pidfd]. Raises OSError."""
         if self._socket is None:
-            raise ConnectionError(f"no launcher listens at {self._path}")
+            raise ConnectionError(f"no launcher listens at {self._path}; start it")
         reply: asyncio.Future[tuple[int, list[int]]] = asyncio.get_running_loop().create_future()
         self._replies[slot] = reply
         try:
@@ -106,6 +106,10 @@ class LauncherLine:
             self._exits[report["exited"]] = report["status"]
             while len(self._exits) > EXITS_KEPT:
                 del self._exits[next(iter(self._exits))]
+            return
+        if "failed" in report:
+            if (reply := self._replies.get(report["blank"])) and not reply.done():
+                reply.set_exception(OSError(f"the launcher cannot make a process: {report['failed']}"))
             return
         self._exits.pop(report["pid"], None)  # of another process that had this number before
         if (reply := self._replies.get(report["blank"])) and not reply.done():

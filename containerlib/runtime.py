@@ -200,7 +200,9 @@ class Runtime:
             if slot not in self._slots:
                 self._slots.add(slot)
                 return slot
-        raise OSError(f"all {len(slots)} addresses of {self.config.network} are in use")
+        raise OSError(
+            f"all {len(slots)} addresses of {self.config.network} are in use; give this host a larger network"
+        )
 
     def _slot_dir(self, slot: int) -> Path:
         return self.config.run_dir / "slots" / str(slot)

@@ -161,7 +161,8 @@ class Lives:
             async with asyncio.timeout(timeout_s):
                 return await self._pool.take()
         except TimeoutError:
-            raise StartFailed(f"no prepared process was to be had within {timeout_s:g} s") from None
+            why = f": {self._pool.complaint}" if self._pool.complaint else ""
+            raise StartFailed(f"no prepared process was to be had within {timeout_s:g} s{why}") from None
 
     async def _wake(self, life: Life) -> dict[str, float]:
         app, handle = life.app, life.handle

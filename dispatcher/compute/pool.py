@@ -36,7 +36,7 @@ class Pool:
         self._room = asyncio.Semaphore(AT_ONCE)
         self._making = 0
         self.made = 0
-        self._complaint = ""
+        self.complaint = ""  # why the last one could not be made; empty if it could
 
     @property
     def ready(self) -> int:
@@ -114,7 +114,7 @@ class Pool:
             self._making -= 1
             self._room.release()
         self.made += 1
-        self._complaint = ""
+        self.complaint = ""
         self._hand_over(blank)
         self._short.set()  # who took one while it was made may not have been counted
         await self.discard_stale(blank.etc_image)
@@ -122,10 +122,10 @@ class Pool:
     def _complain(self, error: Exception) -> None:
         """Once for each reason, however often it is met."""
         complaint = str(error) or type(error).__name__
-        if complaint != self._complaint:
+        if complaint != self.complaint:
             expected = isinstance(error, OSError | StartFailed | TimeoutError)
             _log.warning("no blank can be made: %s", complaint, exc_info=None if expected else error)
-        self._complaint = complaint
+        self.complaint = complaint
 
     async def _let_starts_pass(self) -> None:
         """Making a blank keeps a processor and this interpreter busy for some 10 ms, in which the start that took one would take

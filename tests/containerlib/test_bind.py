@@ -1,10 +1,12 @@
 """Mounts opened for a container, on the real kernel."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from containerlib import kernel
 from containerlib.bind import BindMount, open_mount
 from containerlib.handle import StartFailed
 
@@ -35,3 +37,16 @@ def test_a_mount_shows_its_source_and_is_as_writable_as_was_asked(tmp_path: Path
         assert (place / "index.html").read_text() == "hello"
     finally:
         os.close(mount)
+
+
+def test_what_the_kernel_refuses_of_it_is_told_and_leaves_no_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A descriptor that is left fails the test."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "it is too old")
+
+    monkeypatch.setattr(kernel, "mount_setattr", refuse)
+    with pytest.raises(StartFailed, match=r"mount source '.*': it is too old"):
+        open_mount(BindMount(str(tmp_path), "/data", readonly=False))

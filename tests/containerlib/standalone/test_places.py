@@ -118,6 +118,21 @@ def test_ranges_of_ids_are_for_good(settings: Settings) -> None:
     assert base("d") == second + 1024
 
 
+def test_when_no_range_of_ids_is_left_it_says_so_and_leaves_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "ID_BASE_MAX", places.ID_BASE_FIRST + 1)
+    for name in ("a", "b"):
+        with hold(settings, name) as place:
+            if name == "b":
+                with pytest.raises(Taken, match="no range of user ids is left in .*ids.json"):
+                    register(place, ContainerSpec(name, ("x",)), 1.0)
+            else:
+                register(place, ContainerSpec(name, ("x",)), 1.0)
+            place.remove()
+    assert records(settings) == []
+
+
 def test_settings_pass_through_the_environment(settings: Settings) -> None:
     assert Settings.of(settings.environment()) == settings
     assert Settings.of({}) == Settings()
