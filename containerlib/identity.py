@@ -23,11 +23,13 @@ class Identity:
     group: int | None = None
     groups: tuple[int, ...] = ()
     capabilities: int = 0  # over its own ids, as a mask
+    apparmor: str = ""  # a profile that the kernel has loaded
     gate: bool = False  # with all its files in place it says `gate` and waits for `go`
 
     def to_bytes(self) -> bytes:
         # A site that is woken is its own user and passes no gate: what is not said need not be read.
-        usual = self.user == APP_USER and self.group is None and not (self.groups or self.capabilities or self.gate)
+        more = self.groups or self.capabilities or self.apparmor or self.gate
+        usual = self.user == APP_USER and self.group is None and not more
         return json.dumps({name: getattr(self, name) for name in (_USUAL if usual else self.__slots__)}).encode()
 
     @classmethod
@@ -40,4 +42,6 @@ class Identity:
         return cls(**values)
 
 
-_USUAL = tuple(name for name in Identity.__slots__ if name not in ("user", "group", "groups", "capabilities", "gate"))
+_USUAL = tuple(
+    name for name in Identity.__slots__ if name not in ("user", "group", "groups", "capabilities", "apparmor", "gate")
+)

@@ -340,6 +340,22 @@ class ForbidNewPrivileges(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class ConfineOnExec(Operation):
+    """By an AppArmor profile, from the next exec on, of what this process forks, too."""
+
+    profile: str
+
+    def execute(self) -> None:
+        fd = os.open("/proc/self/attr/apparmor/exec", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, f"exec {self.profile}".encode())
+        except FileNotFoundError:
+            raise FileNotFoundError(f"AppArmor profile {self.profile!r} is none that the kernel has loaded") from None
+        finally:
+            os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
 class LoadFilter(Operation):
     """Of system calls; seccomp.py says which."""
 

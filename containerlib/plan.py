@@ -13,6 +13,7 @@ from containerlib.operations import (
     BecomeUser,
     BindReadonly,
     ChangeDirectory,
+    ConfineOnExec,
     DetachMountTree,
     EmptyBoundingSet,
     EnterCgroupNamespace,
@@ -191,6 +192,7 @@ def identity_plan(
         *((EnterUserNamespace(namespace, identity.uid), EmptyBoundingSet(identity.capabilities)) if namespace else ()),
         user,
         ChangeDirectory(identity.workdir),
+        *((ConfineOnExec(identity.apparmor),) if identity.apparmor else ()),
     )
 
 

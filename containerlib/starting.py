@@ -16,7 +16,7 @@ from containerlib.identity import Identity
 from containerlib.idmap import APP_USER, NOBODY
 from containerlib.operations import AttachMount, BindReadonly, MakeDirectory, Mask, MountTmpfs, Operation, PauseAtGate
 from containerlib.spec import ContainerSpec, Hidden, Image, Mount, Seccomp, Tmpfs
-from containerlib.spec.security import capability_mask
+from containerlib.spec.security import DEFAULT_PROFILE, capability_mask
 from containerlib.userns import EnterUserNamespace, UserNamespace
 
 # Before a program runs. Those of the first group come to pass before its identity is known to the waiting process, those of the
@@ -77,6 +77,7 @@ def identity_of(spec: ContainerSpec, uid: int, address: str) -> Identity:
         group=None if group is None else number_of("group", group),
         groups=tuple(number_of("groups", each) for each in spec.user.groups),
         capabilities=capability_mask(spec.security.capabilities),
+        apparmor=spec.security.apparmor,
     )
 
 
@@ -97,15 +98,6 @@ def number_of(field: str, word: int | str) -> int:
     return known[word]
 
 
-def not_yet(spec: ContainerSpec) -> list[str]:
-    """What a start would have to leave out, and therefore refuses."""
-    security = spec.security
-    found = {
-        "apparmor": bool(security.apparmor),
-    }
-    return [name for name, is_asked in found.items() if is_asked]
-
-
 def not_dumpable(spec: ContainerSpec) -> list[str]:
     """What an image of it could not hold, and what a start that is to be dumped therefore refuses."""
     if spec.checkpoint is None:
@@ -116,6 +108,8 @@ def not_dumpable(spec: ContainerSpec) -> list[str]:
         "mask and readonly": spec.hidden != Hidden(),
         # They would count for its network, which is its user namespace's here.
         "capabilities": bool(spec.security.capabilities),
+        "seccomp": spec.security.seccomp != DEFAULT_PROFILE,
+        "apparmor": bool(spec.security.apparmor),
     }
     return [name for name, is_asked in found.items() if is_asked]
 
@@ -133,8 +127,6 @@ def has_gate(spec: ContainerSpec) -> bool:
 
 def steps(spec: ContainerSpec, uid: int, address: str, version: int, stage: str, etc: str) -> Iterator[Step]:
     """As far as they can be told beforehand: `uid`, `address` and the version of cgroups are those of a host."""
-    for name in not_yet(spec):
-        yield Step("host", f"Refuse({name} cannot be had yet)")
     yield from _hooks(spec, (Phase.SETUP, Phase.BEFORE_FORK))
     for operation in plan.blank_plan(stage, etc):
         yield Step("reserve", operation.describe())

@@ -55,7 +55,8 @@ class Security:
         for name in self.capabilities:
             check_capability(name)
         no_doubles("capabilities", self.capabilities)
-        text("apparmor", self.apparmor)
+        if not text("apparmor", self.apparmor).isprintable():
+            raise SpecError("apparmor", self.apparmor, "is not the name of a profile")
 
 
 def parse_capability(word: str) -> str:

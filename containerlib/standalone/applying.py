@@ -31,6 +31,14 @@ def _numbers(io: Io) -> str:
     return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
 
+def check_apparmor(profile: str) -> None:
+    """Raises StartFailed where it would be left out. Whether the kernel has it loaded shows when the program is executed."""
+    enabled = Path("/sys/module/apparmor/parameters/enabled")
+    if profile and not (enabled.exists() and enabled.read_text().strip() == "Y"):
+        rule = "cannot be had: this kernel has no AppArmor, or it is off; leave out c.apparmor, or boot with apparmor=1"
+        raise StartFailed(f"AppArmor profile {profile!r} {rule}")
+
+
 def own_filter(wanted: Seccomp) -> bytes | None:
     """None: everybody's. Raises StartFailed."""
     if wanted == USUAL:

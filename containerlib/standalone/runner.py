@@ -118,10 +118,9 @@ class Runner:
 
     async def _run(self, asked: Asked) -> Outcome:
         try:
-            if missing := starting.not_yet(self.spec):
-                raise StartFailed(f"not possible yet: {', '.join(missing)}")
             if missing := starting.not_dumpable(self.spec):
                 raise StartFailed(f"not possible together with checkpoint: {', '.join(missing)}")
+            applying.check_apparmor(self.spec.security.apparmor)
             self._resolve()
             self._choose_image()
             for phase in (Phase.SETUP, Phase.BEFORE_FORK):

@@ -40,5 +40,5 @@ def test_a_message_with_an_unknown_key_is_refused() -> None:
 def test_of_what_a_site_that_is_woken_never_has_nothing_is_said() -> None:
     usual, rare = Identity("a", 1, ("x",)), Identity("a", 1, ("x",), gate=True)
     assert set(json.loads(rare.to_bytes())) - set(json.loads(usual.to_bytes())) == {
-        "user", "group", "groups", "capabilities", "gate",
+        "user", "group", "groups", "capabilities", "apparmor", "gate",
     }  # fmt: skip

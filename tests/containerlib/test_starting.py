@@ -120,16 +120,13 @@ def test_what_is_done_at_the_gate_is_done_before_the_user_namespace(changes: dic
     assert position(steps, "SetHostname") < position(steps, step) < position(steps, "EnterUserNamespace")
 
 
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [
-        ({"security": Security(apparmor="web")}, "apparmor"),
-    ],
-)
-def test_what_cannot_be_had_yet_is_refused_and_not_left_out(changes: dict[str, Any], name: str) -> None:
-    spec = ContainerSpec("blog", ("php",), **changes)
-    assert starting.not_yet(spec) == [name]
-    assert told(spec)[0] == f"host Refuse({name} cannot be had yet)"
+def test_a_profile_is_named_before_exec_and_after_everything_else() -> None:
+    steps = told(ContainerSpec("blog", ("php",), security=Security(apparmor="web")))
+    assert (
+        position(steps, "ChangeDirectory")
+        < position(steps, "ConfineOnExec(profile='web')")
+        < position(steps, "Execute(")
+    )
 
 
 def test_a_list_of_system_calls_of_its_own_is_loaded_last() -> None:

@@ -4,7 +4,7 @@
     guest.kernel, guest.initramfs, guest.layer, guest.release
 
 The kernel is the distribution's stable one, whatever this host runs. The guest's userland is the host's own; `layer` lies over it
-with the kernel's modules and the programs that only the guest needs (an NFS server).
+with the kernel's modules and the programs that only the guest needs (an NFS server, the compiler of AppArmor profiles).
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KERNEL = "linux-image-amd64"  # depends on the image of the day
-PROGRAMS = ("nfs-kernel-server",)
+PROGRAMS = ("nfs-kernel-server", "apparmor")
 BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")  # the rest is loaded from the layer
 FIRST_INIT = Path(__file__).with_name("initramfs.sh")
 BUSYBOX = "/usr/bin/busybox"
@@ -27,7 +27,7 @@ FETCH_S = 300
 BZIMAGE_PAYLOAD_AT = 0x248  # offset and length of the compressed kernel; the boot protocol from 2.08 on
 BZIMAGE_SETUP_SECTORS_AT = 0x1F1
 XZ = b"\xfd7zXZ"
-VERSION = 1  # of what is made here: a cache of another one is of no use
+VERSION = 2  # of what is made here: a cache of another one is of no use
 
 
 class NotAvailable(Exception):

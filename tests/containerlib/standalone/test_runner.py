@@ -212,7 +212,7 @@ def test_who_does_not_stop_is_killed_after_its_grace_and_at_once_when_asked_twic
         ("    c.command('true')\n    c.user('mysql')\n", 1, "user: 'mysql' is none of root, app, www-data"),
         ("    c.command('true')\n    c.cgroup.v1['cpu.x'] = 1\n    c.cgroup.v2['cpu.x'] = 1\n", 1, "a setting of its cgroup"),
         ("    c.command('true')\n    c.bootstrap.image('php')\n", 1, "fastcontainer container create"),
-        ("    c.command('true')\n    c.apparmor('web')\n", 1, "not possible yet: apparmor"),
+        ("    c.command('true')\n    c.apparmor('web')\n", 1, "AppArmor profile 'web' "),
         ("    c.command('true')\n    c.network.address = '100.1.1.1'\n", 4, "is the first, second or last of 16"),
         ("    c.command('true')\n    c.tmpfs('/usr/x')\n", 1, "Read-only file system"),
     ],
