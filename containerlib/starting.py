@@ -16,7 +16,8 @@ from containerlib.identity import Identity
 from containerlib.idmap import APP_USER, NOBODY
 from containerlib.operations import AttachMount, BindReadonly, MakeDirectory, Mask, MountTmpfs, Operation, PauseAtGate
 from containerlib.spec import ContainerSpec, Hidden, Image, Mount, Seccomp, Tmpfs
-from containerlib.spec.security import DEFAULT_PROFILE, capability_mask
+from containerlib.spec.seccomp import USUAL as USUAL_CALLS
+from containerlib.spec.security import capability_mask
 from containerlib.userns import EnterUserNamespace, UserNamespace
 
 # Before a program runs. Those of the first group come to pass before its identity is known to the waiting process, those of the
@@ -108,7 +109,7 @@ def not_dumpable(spec: ContainerSpec) -> list[str]:
         "mask and readonly": spec.hidden != Hidden(),
         # They would count for its network, which is its user namespace's here.
         "capabilities": bool(spec.security.capabilities),
-        "seccomp": spec.security.seccomp != DEFAULT_PROFILE,
+        "seccomp": spec.security.seccomp != USUAL_CALLS,
         "apparmor": bool(spec.security.apparmor),
     }
     return [name for name, is_asked in found.items() if is_asked]

@@ -30,7 +30,8 @@ GRACE_S = 20  # of the whole machine after the guest's own time limit
 POLL_S = 0.1
 INSIDE_MARK = Path("/run/vm/job.json")
 # No speculation to guard against: boot is a third shorter. Not the processor's own clock: emulated, it is the host's,
-# and while that is busy the guest measures its rate wrongly: once it was a fifth, and every timeout in the guest was over in a fifth of its time.
+# and while that is busy the guest measures its rate wrongly: once it was a fifth, and every timeout in the guest was over in a
+# fifth of its time.
 KERNEL_WORDS = (
     "console=ttyS0 panic=-1 quiet mitigations=off nokaslr random.trust_cpu=on no_timer_check notsc clocksource=hpet"
 )
