@@ -126,11 +126,14 @@ class AppSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     bandwidth_bps: Annotated[int, msgspec.Meta(ge=8_000, le=1 << 50)] | None = None
     init: bool = True  # a tiny init is PID 1, reaps and forwards signals
     image: str = ""  # its root: the current version of this one on the Compute; absent: the Compute's own /usr
+    definition: str = ""  # of the operator's, on the Compute: what this spec leaves at its default is as that says
     policy: Policy = Policy()
 
     def __post_init__(self) -> None:
-        if not self.command and not self.image:
-            raise ValueError("command: an app needs one, or an image that has one")
+        if not (self.command or self.image or self.definition):
+            raise ValueError("command: an app needs one, or an image or a definition that has one")
+        if self.definition and not _APP_NAME.fullmatch(self.definition):
+            raise ValueError(f"definition {self.definition!r} is not a name of 1 to 63 of a-z, 0-9 and '-'")
         if self.image and not _IMAGE.fullmatch(self.image):
             raise ValueError(
                 f"image {self.image!r} is not a name of 1 to 63 of a-z, 0-9, '.', '_' and '-' that begins with a letter or digit"

@@ -27,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run_dir: str = "/run/fastcontainer"
     state_dir: str = "/var/lib/fastcontainer"
     image_dir: str = "/var/lib/fastcontainer-containers/roots"  # where `fastcontainer container create` builds images
+    definition_dir: str = "/etc/fastcontainer/definitions"  # *.py: what apps may name as their definition
     log_dir: str = "/var/log/fastcontainer"
     userproxy_listen: str = "127.0.0.1:8080"
     webdispatcher_listen: str = "127.0.0.1:8081"

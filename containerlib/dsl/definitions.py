@@ -84,14 +84,14 @@ class Definitions:
         if definition.template:
             raise DefinitionError(definition.where, f"{name!r} is a template: only there for others to inherit from")
         builder = Builder(name, definition.where)
-        for each in self._line(definition):
+        for each in self.line(definition):
             _say(each, builder)
         return builder._built()
 
     def specs(self) -> list[ContainerSpec]:
         return [self.spec(name) for name in self.names()]
 
-    def _line(self, definition: Definition) -> list[Definition]:
+    def line(self, definition: Definition) -> list[Definition]:
         """From the first ancestor down."""
         line = [definition]
         while (parent := line[0].inherits) is not None:

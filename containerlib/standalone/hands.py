@@ -34,13 +34,13 @@ class Hands:
     tasks and whenever it is wanted: `Hands.executed()`."""
 
     def __init__(self, tasks: tuple[Task, ...], worker: tuple[socket.socket, int] | None = None) -> None:
-        self._tasks = tasks
+        # By what they are of; a number means another task after a reload, so they have a version.
+        self._tasks = {"": (0, tasks)}
         self._control, self._pid = worker or fork_worker(tasks)
         self._control.setblocking(False)
         self.died = asyncio.Event()
         self._answers: dict[int, asyncio.Future[str]] = {}
         self._next = 0
-        self._version = 0  # of the definition: a number means another task after a reload
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
@@ -75,11 +75,19 @@ class Hands:
 
     async def run(self, task: Task, moment: Moment, inside: Inside | None) -> str:
         """Why it failed, empty if it did not. `inside` for those of the container's side."""
-        number = next((number for number, each in enumerate(self._tasks) if each is task), None)
-        if number is None:
+        found = next(
+            (
+                {"task": number, "of": of, "version": version}
+                for of, (version, tasks) in self._tasks.items()
+                for number, each in enumerate(tasks)
+                if each is task
+            ),
+            None,
+        )
+        if found is None:
             return READ_ANEW
         values = {**asdict(moment), "metadata": dict(moment.metadata)}
-        request = {"task": number, "version": self._version, "moment": values, "timeout_s": task.timeout_s}
+        request = {**found, "moment": values, "timeout_s": task.timeout_s}
         if task.side is Side.HOST:
             return await self._ask(request, None)
         if inside is None:
@@ -94,17 +102,17 @@ class Hands:
             {"operations": made, **adopted, "timeout_s": OPERATIONS_TIMEOUT_S}, Inside(inside.pidfd, ())
         )
 
-    async def load(self, texts: Mapping[str, bytes], name: str, tasks: tuple[Task, ...]) -> str:
-        """From now on the tasks of these definitions, which the caller has read and found good."""
+    async def load(self, texts: Mapping[str, bytes], name: str, tasks: tuple[Task, ...], of: str = "") -> str:
+        """From now on the tasks of this definition, which the caller has read and found good, instead of those that `of` had."""
+        version = self._tasks.get(of, (0, ()))[0] + 1
         file = os.memfd_create("definitions")
         try:
             os.write(file, json.dumps({path: text.decode("latin-1") for path, text in texts.items()}).encode())
-            failure = await self._send({"load": True, "name": name, "version": self._version + 1}, [file])
+            failure = await self._send({"load": True, "name": name, "of": of, "version": version}, [file])
         finally:
             os.close(file)
         if not failure:
-            self._tasks = tasks
-            self._version += 1
+            self._tasks[of] = (version, tasks)
         return failure
 
     async def _ask(self, request: dict[str, object], inside: Inside | None) -> str:

@@ -4,10 +4,16 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from containerlib.handle import StartFailed
 from containerlib.hooks import Hook, Moment, OnFailure, Phase, Task, of_phase
-from containerlib.standalone.hands import Hands, Inside
+from containerlib.standalone.hands import Inside
+
+
+class Runs(Protocol):
+    async def run(self, task: Task, moment: Moment, inside: Inside | None) -> str:
+        """As Hands.run."""
 
 
 @dataclass
@@ -15,7 +21,7 @@ class Telling:
     """`moment` tells of the container for a cause, `inside` is the way in, None while there is none; `say` hears of failures."""
 
     name: str
-    hands: Hands
+    hands: Runs
     say: Callable[[str], None]
     moment: Callable[[str], Moment]
     inside: Callable[[], Inside | None]

@@ -4,11 +4,11 @@
 
 Forked from the runner before that has threads, or executed, and single-threaded itself, so that it may fork. On a SOCK_SEQPACKET
 socket:
-    -> {"id", "task", "version", "moment", "timeout_s"}         on the host's side
+    -> {"id", "task", "of", "version", "moment", "timeout_s"}   on the host's side; `of`: whose task, "" for those from birth
     -> the same with "groups" + descriptors: PID 1's pidfd, entrances of its groups     in the container's namespaces
     -> {"id", "operations": [[NAME, ARGUMENTS]...]} + the same  kernel operations in the container's mount namespace
        with "root": ARGUMENTS of an Adoption                     first the root of an image, which they then are done in
-    -> {"id", "name", "version", "load": true} + descriptor: the texts of definition files, to take tasks from henceforth
+    -> {"id", "name", "of", "version", "load": true} + descriptor: texts of definition files, to take tasks from henceforth
     -> {"kill": ID}                                             nobody waits for it any more
     <- {"id", "failure"}                                        empty: it went well; the first of two counts
 """
@@ -80,8 +80,7 @@ class Spare:
 class Worker:
     def __init__(self, control: socket.socket, tasks: tuple[Task, ...]) -> None:
         self.control = control
-        self.tasks = tasks
-        self.version = 0
+        self.tasks = {"": (0, tasks)}  # by what they are of: their version, and they
         self.children: dict[int, Child] = {}
         self.prepare_at: float | None = None  # None: there will be no other root, or the child for it is there
         self.spare: Spare | None = None
@@ -133,8 +132,7 @@ class Worker:
     def _load(self, request: dict[str, Any], fds: list[int]) -> None:
         texts = json.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
         definitions = from_texts({path: text.encode("latin-1") for path, text in texts.items()})
-        self.tasks = tasks_of(definitions.spec(request["name"]))
-        self.version = request["version"]
+        self.tasks[request["of"]] = (request["version"], tasks_of(definitions.spec(request["name"])))
 
     def _fork(self, request: dict[str, Any], fds: list[int]) -> None:
         if "root" in request and self.spare and self._hand_over(self.spare, request, fds):
@@ -159,9 +157,10 @@ class Worker:
     def _work(self, request: dict[str, Any]) -> Prepare:
         if "operations" in request:
             return _operate(request)
-        if request["version"] != self.version:
+        version, tasks = self.tasks[request["of"]]
+        if request["version"] != version:
             raise LookupError(READ_ANEW)
-        function, values = self.tasks[request["task"]].function, request["moment"]
+        function, values = tasks[request["task"]].function, request["moment"]
         moment = Moment(**{**values, "cgroups": tuple(values["cgroups"])})
         return lambda: lambda: function(moment)
 

@@ -27,6 +27,9 @@ class Flags:
     image: Annotated[
         Text, _flag("--image", "Run on the current version of this image; '' for the host's own programs.", "NAME")
     ] = None
+    definition: Annotated[
+        Text, _flag("--definition", "A definition of the operator's that says what is not said here.", "NAME")
+    ] = None
     domain: Annotated[Many, _flag("--domain", "A host name that it answers to, *.example.com too; repeatable.")] = None
     mount: Annotated[Many, _flag("--mount", "A folder of the host in the container; repeatable.", "SRC:DST[:ro]")] = (
         None

@@ -19,9 +19,9 @@ _AS_THEY_ARE = ("lifespan_jitter", "start", "while_starting", "queue_max", "serv
 
 
 def new_spec(flags: Flags, cwd: str) -> AppSpec:
-    if flags.run is None and not flags.image:
+    if flags.run is None and not flags.image and not flags.definition:
         hint = 'such as --run "php -S 0.0.0.0:80 -t /srv/www"'
-        raise Problem(Code.INVALID, "run: an app needs a command, or an image that has one", hint=hint)
+        raise Problem(Code.INVALID, "run: an app needs a command, or an image or a definition that has one", hint=hint)
     return _built({}, flags, cwd)
 
 
@@ -62,7 +62,7 @@ def _drop[T](found: list[T], unwanted: Iterable[str], name: Callable[[T], str], 
 def _built(values: dict[str, Any], flags: Flags, cwd: str) -> AppSpec:
     if flags.run is not None:
         values["command"] = _parsed("run", shlex.split, flags.run)
-    for field in ("image", "port", "workdir", "pids", "init", "outbound"):
+    for field in ("image", "definition", "port", "workdir", "pids", "init", "outbound"):
         if (value := getattr(flags, field)) is not None:
             values[field] = value
     if flags.host_ports is not None:

@@ -20,6 +20,8 @@ from dispatcher.cmdb.events import EventLog
 from dispatcher.cmdb.registration import Registration
 from dispatcher.cmdb.store import Store, Unavailable
 from dispatcher.compute import connected, logs, metrics, reconcile, strategy
+from dispatcher.compute.defined import needs_new_life
+from dispatcher.compute.definitions import Shelf
 from dispatcher.compute.failures import Failures
 from dispatcher.compute.life import Life
 from dispatcher.compute.lives import LIVE, Lives
@@ -46,12 +48,15 @@ class Agent:
 
     lives: Lives
 
-    def __init__(self, settings: Settings, store: Store, cache: CMCache, tasks: Tasks, roots: Roots) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, cache: CMCache, tasks: Tasks, roots: Roots, shelf: Shelf
+    ) -> None:
         self._settings = settings
         self._store = store
         self._cache = cache
         self._tasks = tasks
         self._roots = roots
+        self._shelf = shelf
         self._left: set[str] = set()  # images of which a container has let go
         self.rows = Rows(store, cache, tasks)
         self.history = EventLog(store, settings.compute)
@@ -165,10 +170,12 @@ class Agent:
             return
         if app.uid is None and self._acts_for(name):
             await service.claim_uids(self._store, name)
-        if app.spec.image:
-            await self._roots.prepare(app)
+        applied = self._shelf.applied(app)
+        if applied.spec.image:
+            await self._roots.prepare(applied, self._shelf.get(app.spec.definition))
         for life in list(self.lives.of(name).values()):
-            self._apply(app, life)
+            self._apply(applied, life)
+            self.lives.redefine(life)
             self._put_right(life)
         entries = self._entries(name)
         at_work = (Status.STARTING, Status.RUNNING)
@@ -216,7 +223,8 @@ class Agent:
     def _apply(self, app: App, life: Life) -> None:
         """A changed configuration to a life that runs."""
         app = self._with_last_good(app, life)
-        if life.draining:
+        is_undefined = bool(app.spec.definition) and life.definition is None and life.status is Status.STARTING
+        if life.draining or is_undefined:  # it is yet to read what it is
             return
         if app.switch is Switch.OFF:
             self.lives.drain(life, "switched off")
@@ -230,7 +238,10 @@ class Agent:
 
     def _why_outdated(self, app: App, life: Life) -> str:
         """What only a new process can take in; empty if there is nothing."""
-        if _must_restart(app, life):
+        name = app.spec.definition
+        if name and self._shelf.get(name) is None:
+            return ""  # there is nothing that it could be replaced by
+        if _must_restart(app, life) or needs_new_life(life.definition, self._shelf.get(name)):
             return "its definition was changed"
         newest = self._roots.newest(app) if life.image else ""
         return f"image {newest} was built" if newest not in ("", life.image) else ""
@@ -499,14 +510,21 @@ class Agent:
                 with border("looking after the reserve"):
                     self.registration.update(codec.encode(self._compute_row()))
                     await self.lives.shrink_reserve(now)
-                with border("looking after images"):
-                    await self._look_after_images()
+                with border("looking after files"):
+                    await self._look_after_files()
             await asyncio.sleep(TICK_S)
 
-    async def _look_after_images(self) -> None:
-        """Versions that are new to us, and those that nobody needs any more; while nobody waits for a start."""
+    async def _look_after_files(self) -> None:
+        """Versions of images and definitions that are new to us, and versions that nobody needs any more, while nobody waits for a
+        start."""
         for app in self._roots.changed():
             self._want_reconcile(app)
+        if self._shelf.has_changed():
+            complaints = await self._shelf.refresh()
+            for life in [life for life in self.lives if life.app.spec.definition]:
+                self._want_reconcile(life.app.name)
+                for complaint in complaints:
+                    self.tell(life, "refused", complaint)
         if self._left and not any(life.status is Status.STARTING for life in self.lives):
             left, self._left = self._left, set()
             for name in await self._roots.remove_unused(left):

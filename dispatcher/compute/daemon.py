@@ -25,6 +25,7 @@ from dispatcher.cmdb.cache import CMCache
 from dispatcher.cmdb.client import EtcdStore
 from dispatcher.compute import metrics
 from dispatcher.compute.agent import Agent
+from dispatcher.compute.definitions import Shelf
 from dispatcher.compute.helper import Helper
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.lives import Lives
@@ -86,10 +87,14 @@ class Daemon:
         clear_stages(Path(settings.run_dir))
         helper = Helper(self._tasks)
         helper.start()
-        roots = Roots(Store(Path(settings.image_dir)), Path(settings.run_dir), helper)
-        agent = Agent(settings, store, cache, self._tasks, roots)
+        roots = Roots(Store(Path(settings.image_dir)), Path(settings.run_dir))
+        shelf = Shelf(Path(settings.definition_dir))
+        await shelf.refresh()
+        agent = Agent(settings, store, cache, self._tasks, roots, shelf)
         pool = Pool(runtime, settings.blanks, self._tasks)
-        agent.lives = Lives(runtime, pool, events, journal, Path(settings.log_dir), self._tasks, agent, roots)
+        agent.lives = Lives(
+            runtime, pool, events, journal, Path(settings.log_dir), self._tasks, agent, roots, shelf, helper
+        )
         try:
             adopted = [record for record in records if await agent.lives.adopt(record)]
             for record in records:
@@ -108,6 +113,7 @@ class Daemon:
         finally:
             await agent.close()
             await self._tasks.close()
+            agent.lives.close()
             helper.close()
             roots.close()
             await pool.close()

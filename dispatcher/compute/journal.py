@@ -33,6 +33,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     etc_image: str = ""
     gone: bool = False
     image: str = ""  # NAME@VERSION of its root
+    ready: float = 0.0  # Unix time from which its timers count; 0: not yet
 
     @property
     def life(self) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from containerlib.handle import Container
+from containerlib.spec import ContainerSpec
 from dispatcher.compute import logs, state
 from dispatcher.compute.journal import Record
 from dispatcher.compute.roots import Root
@@ -29,6 +30,7 @@ class Life:
     quiet_since: float  # monotonic; meaningless while something is in flight
     status: Status = Status.REGISTERED
     handle: Container | None = None
+    definition: ContainerSpec | None = None
     root: Root | None = None  # where it is not the host's own /usr
     concurrency: int = 32
     counts: dict[int, int] = field(default_factory=dict)  # in flight, by proxy
@@ -49,9 +51,11 @@ class Life:
     log: logs.LifeLog | None = None
     phases: dict[str, float] = field(default_factory=dict)
     problem: str = ""  # why it failed
+    exit_status: int | None = None  # as a shell has it, once it has ended
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     starting: asyncio.Task[None] | None = None
     running_since: float = 0.0  # monotonic
+    ready: float = 0.0  # Unix time
     unheard_until: float = 0.0  # monotonic; the proxies of a former agent may still come and tell their counts
 
     @property
@@ -89,7 +93,7 @@ class Life:
         assert handle is not None
         return Record(
             self.app, self.id, self.generation, self.status, self.cause, handle.slot, handle.pid, handle.start_time,
-            self.started, self.expires, self.concurrency, handle.etc_image, gone, self.image,
+            self.started, self.expires, self.concurrency, handle.etc_image, gone, self.image, self.ready,
         )  # fmt: skip
 
 

@@ -7,17 +7,20 @@ is in the journal before it is done, so that whoever comes after this process fi
 import asyncio
 import datetime
 import logging
+import os
 import random
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from containerlib import process
+from containerlib import process, starting
 from containerlib.bind import BindMount
 from containerlib.cgroups import Limits
+from containerlib.checks import SpecError
 from containerlib.firewall import NetworkPolicy
 from containerlib.handle import BlankLost, Container, StartFailed
+from containerlib.hooks import Phase
 from containerlib.identity import Identity
 from containerlib.readiness import (
     Finding,
@@ -28,8 +31,16 @@ from containerlib.readiness import (
     wait_until_listening,
 )
 from containerlib.runtime import Runtime
+from containerlib.spec import ContainerSpec
+from containerlib.standalone import applying
+from containerlib.standalone.hands import DIED, Inside
+from containerlib.standalone.worker import tasks_of
 from dispatcher import units
 from dispatcher.compute import freezing, logs, reconcile, state
+from dispatcher.compute.defined import container_spec, needs_new_life
+from dispatcher.compute.definitions import Shelf
+from dispatcher.compute.helper import Helper
+from dispatcher.compute.hooked import Hooked
 from dispatcher.compute.journal import Journal, Record
 from dispatcher.compute.life import Draining, Life, Listener
 from dispatcher.compute.pool import Pool
@@ -57,6 +68,8 @@ class Lives:
         tasks: Tasks,
         listener: Listener,
         roots: Roots,
+        shelf: Shelf,
+        helper: Helper,
     ) -> None:
         self._runtime = runtime
         self._pool = pool
@@ -66,6 +79,9 @@ class Lives:
         self._tasks = tasks
         self._listener = listener
         self._roots = roots
+        self._shelf = shelf
+        self._helper = helper
+        self._hooked: dict[str, Hooked] = {}  # by life, of those whose definitions have functions
         self._lives: dict[str, dict[str, Life]] = {}
         self._journalled: dict[
             tuple[str, str], int
@@ -122,28 +138,57 @@ class Lives:
 
     async def _start(self, life: Life) -> None:
         try:
+            if life.app.spec.definition:
+                await self._define(life)
             if life.app.spec.image:
                 await self._find_root(life)
+            await self._phases(life, Phase.SETUP, Phase.BEFORE_FORK)
             while not await self._wake_a_blank(life):
                 pass
             self._follow(life)
             if life.status is Status.STARTING:
+                await self._phases(life, Phase.AFTER_START)
                 await self._await_readiness(life)
         except (StartFailed, TimeoutError, OSError) as error:
             life.problem = life.problem or str(error) or type(error).__name__
             await self._start_failed(life)
 
+    async def _define(self, life: Life) -> None:
+        for complaint in await self._shelf.refresh():
+            self._listener.tell(life, "refused", complaint)
+        definition = self._shelf.of(life.app)
+        applying.check_apparmor(definition.security.apparmor)
+        if definition.security.capabilities and not self._runtime.maps_users:
+            raise StartFailed(
+                "capabilities need user namespaces, which this host does not allow: they would be the host's"
+            )
+        life.app, life.definition = self._shelf.applied(life.app), definition
+        life.expires = life.started + reconcile.lifespan_s(life.app.spec.policy, random.random())
+        await self._hook(life, definition)
+
+    async def _hook(self, life: Life, definition: ContainerSpec) -> None:
+        """Nothing of it where a definition has no functions."""
+        if tasks := tasks_of(definition):
+            await self._helper.load(self._shelf.texts, life.app.spec.definition, tasks)
+            self._hooked[life.name] = Hooked(
+                life, definition, self._helper, lambda text: self._listener.tell(life, "hook failed", text)
+            )
+
+    async def _phases(self, life: Life, *phases: Phase) -> None:
+        if hooked := self._hooked.get(life.name):
+            await hooked.phases(phases)
+
     async def _find_root(self, life: Life) -> None:
         if not self._runtime.maps_users:
             raise StartFailed("an image needs user namespaces, which this host does not allow")
         began = time.perf_counter()
-        life.root = await self._roots.find(life.app)
+        life.root = await self._roots.find(life.app, life.definition)
         life.phases["image"] = _ms_since(began)
 
     async def _wake_a_blank(self, life: Life) -> bool:
         """False: that one had died in reserve."""
         began = time.perf_counter()
-        life.handle = await self._take_blank(life.app.spec.policy.start_timeout_s)
+        life.handle = await self._blank_for(life)
         life.phases["queue"] = _ms_since(began)
         self._journal.write(life.record())
         try:
@@ -154,6 +199,13 @@ class Lives:
             await self._runtime.destroy(lost)
             return False
         return True
+
+    async def _blank_for(self, life: Life) -> Container:
+        """One with a list of system calls of its own is made for it: those in reserve have loaded everybody's."""
+        own = applying.own_filter(life.definition.security.seccomp) if life.definition else None
+        if own is not None:
+            return await self._runtime.make_blank(filter=own)
+        return await self._take_blank(life.app.spec.policy.start_timeout_s)
 
     async def _take_blank(self, timeout_s: float) -> Container:
         """Bounded like the rest of a start: without a launcher there are none."""
@@ -171,10 +223,8 @@ class Lives:
         if app.uid is None:
             raise StartFailed(f"app {app.name} has no range of user ids yet (key apps/{app.name}/uid_base)")
         limits = Limits(units.parse_cpu(spec.policy.boot_cpu), app.memory_bytes, spec.pids)
-        if life.root:
-            identity = self._roots.identity(life.root, app.uid, handle.address)
-            gate = self._roots.gate(life.root, handle, identity)
-            return await self._runtime.wake(handle, identity, (), limits, _network_policy(spec), gate)
+        if life.root or life.definition:
+            return await self._wake_defined(life, app.uid, limits)
         identity = Identity(
             hostname=app.name,
             uid=app.uid,
@@ -187,6 +237,41 @@ class Lives:
         )
         mounts = tuple(BindMount(mount.source, mount.target, mount.readonly) for mount in spec.mounts)
         return await self._runtime.wake(handle, identity, mounts, limits, _network_policy(spec))
+
+    async def _wake_defined(self, life: Life, uid: int, limits: Limits) -> dict[str, float]:
+        """By a whole ContainerSpec: what it wants is more than usual, or a root of its own."""
+        handle, network = life.handle, _network_policy(life.app.spec)
+        assert handle is not None
+        try:
+            spec = life.root.resolved if life.root else container_spec(life.app, life.definition)
+            identity = starting.identity_of(spec, uid, handle.address)
+        except SpecError as error:
+            raise StartFailed(str(error)) from error
+        applying.write_settings(handle.group, spec)
+        if hooked := self._hooked.get(life.name):
+            await hooked.phases(starting.BEFORE_IDENTITY[2:])
+            hooked.watch_memory()
+        binds = () if life.root else tuple(BindMount(m.source, m.target, m.readonly) for m in starting.binds(spec))
+
+        async def at_gate() -> None:
+            await self._at_gate(life, spec, identity)
+
+        gate = at_gate if starting.has_gate(spec) else None
+        return await self._runtime.wake(handle, identity, binds, limits, network, gate)
+
+    async def _at_gate(self, life: Life, spec: ContainerSpec, identity: Identity) -> None:
+        """The process waits with all its own files in place; the helper does what it may no longer do itself."""
+        handle, made = life.handle, starting.files_at_gate(spec)
+        assert handle is not None
+        root = self._roots.adoption(life.root, handle, identity) if life.root else None
+        if made or root:
+            failure = await self._helper.hands.operate(made, Inside(handle.pidfd, ()), root)
+            if failure == DIED:  # by no fault of this start's; what is half made goes with the process that waits
+                raise BlankLost(failure)
+            if failure:
+                raise StartFailed(failure)
+        await self._phases(life, *starting.AT_THE_GATE)
+        applying.set_rlimits(spec, [handle.pid])
 
     def _follow(self, life: Life) -> None:
         assert life.handle is not None
@@ -245,10 +330,14 @@ class Lives:
         assert life.handle is not None
         life.move(state.Event.LISTENING)
         life.running_since = life.quiet_since = time.monotonic()
+        life.ready = time.time()
         self._journal.write(life.record())
         self._listener.life_changed(life)
         # After whoever waits was told: until now it had boot_cpu.
         life.handle.group.set_cpu(life.app.cpu)
+        if hooked := self._hooked.get(life.name):
+            hooked.start_timers()
+            self._tasks.start(hooked.phases((Phase.READY,)), name=f"ready {life.name}")
 
     async def _start_failed(self, life: Life) -> None:
         if not life.followed:  # never executed
@@ -278,6 +367,7 @@ class Lives:
     async def _ended(self, life: Life) -> None:
         assert life.handle is not None
         status = await self._runtime.exit_status(life.handle)
+        life.exit_status = _exit_code(status)
         expected = life.status is Status.DRAINING
         self._open_log(life)
         if life.log:
@@ -309,12 +399,21 @@ class Lives:
         life.ended.set()
         with border(f"telling of the end of {life.name}"):
             self._listener.life_ended(life, expected=expected)
-        if life.handle:
-            await self._runtime.destroy(life.handle)
-            self._journal.write(life.record(gone=True))
+        await self._clear_away(life, expected=expected)
         if life.root:
             self._roots.release(life.root)
         logs.trim(self._log_dir / life.app.name)
+
+    async def _clear_away(self, life: Life, *, expected: bool) -> None:
+        async def destroy() -> None:
+            if life.handle:
+                await self._runtime.destroy(life.handle)
+                self._journal.write(life.record(gone=True))
+
+        if hooked := self._hooked.pop(life.name, None):
+            await hooked.end("" if expected else life.problem, life.exit_status, destroy)
+        else:
+            await destroy()
 
     async def adopt(self, record: Record) -> bool:
         """A life of the agent before this one. False: it ended meanwhile."""
@@ -334,8 +433,18 @@ class Lives:
         )  # fmt: skip
         if record.image:
             life.root = self._roots.find_again(record.app, record.image)
+        if spec.definition and (definition := self._shelf.get(spec.definition)):
+            life.definition, life.ready = definition, record.ready
+            await self._hook(life, definition)
         self._lives.setdefault(life.app.name, {})[life.id] = life
         self._follow(life)
+        if hooked := self._hooked.get(life.name):
+            try:
+                hooked.watch_memory()
+            except StartFailed as error:
+                self._listener.tell(life, "hook failed", str(error))
+            if life.ready:
+                hooked.start_timers(since_s=time.time() - life.ready)
         if life.status is Status.FROZEN:
             self._find_frozen(life)
         self._listener.life_changed(life)
@@ -429,7 +538,13 @@ class Lives:
             if life.ended.is_set():
                 return
         assert life.handle is not None
-        life.handle.ask_to_stop(init=life.app.spec.init)
+        await self._phases(life, Phase.BEFORE_STOP)
+        if life.ended.is_set():
+            return
+        if life.definition:
+            life.handle.ask_to_stop(init=life.app.spec.init, number=life.definition.stop.signal)
+        else:
+            life.handle.ask_to_stop(init=life.app.spec.init)
         with suppress(TimeoutError):
             async with asyncio.timeout(life.app.spec.policy.stop_grace_s):
                 await life.ended.wait()
@@ -442,6 +557,8 @@ class Lives:
         """Once the proxies have let go of it. Its owner hears if the kernel does not do it."""
         life.frozen_for = why
         life.move(state.Event.FREEZE)
+        if hooked := self._hooked.get(life.name):
+            hooked.rest()
         self._journal.write(life.record())
         self._let_go(life)
 
@@ -457,6 +574,8 @@ class Lives:
         life.is_frozen, life.kept_bytes = False, 0
         life.quiet_since = time.monotonic()
         life.phases = {"thaw": _ms_since(began)}
+        if hooked := self._hooked.get(life.name):
+            hooked.resume()
         self._journal.write(life.record())  # not before: what it says is frozen, the next agent looks at
 
     def let_killed_die(self) -> None:
@@ -471,6 +590,34 @@ class Lives:
             life.freezing = None
 
     # ---- what changes while it runs
+
+    def redefine(self, life: Life) -> None:
+        """To what its definition says now, where that needs no new life: functions, timers."""
+        definition = self._shelf.get(life.app.spec.definition) if life.definition else None
+        if definition is None or definition is life.definition or needs_new_life(life.definition, definition):
+            return
+        if life.status is Status.RUNNING and not life.successor:
+            life.definition = definition
+            self._tasks.start(self._redefine(life, definition), name=f"reload {life.name}")
+
+    async def _redefine(self, life: Life, definition: ContainerSpec) -> None:
+        if (hooked := self._hooked.get(life.name)) is None:
+            await self._hook(life, definition)
+            hooked = self._hooked.get(life.name)
+        elif tasks := tasks_of(definition):
+            await self._helper.load(self._shelf.texts, life.app.spec.definition, tasks)
+        if hooked is None or life.ended.is_set():
+            return
+        try:
+            await hooked.reload(definition)
+        except StartFailed as error:
+            self._listener.tell(life, "hook failed", str(error))
+        self._listener.tell(life, "reloaded", f"definition {life.app.spec.definition} was read anew")
+
+    def close(self) -> None:
+        """This agent ends, its containers go on."""
+        for hooked in self._hooked.values():
+            hooked.close()
 
     def resize(self, life: Life, app: App) -> None:
         """Raises OSError where the kernel refuses (a memory limit below what is in use)."""
@@ -512,6 +659,12 @@ def _why_not_ready(finding: Finding, port: int, timeout_s: float) -> str:
             return f"it listens on port {ports}, not on port {port} (the app's `port`)"
         case _:
             return f"it did not listen on port {port} within {timeout_s:g} s"
+
+
+def _exit_code(status: int | None) -> int | None:
+    """As a shell has it."""
+    code = None if status is None else os.waitstatus_to_exitcode(status)
+    return 128 - code if code is not None and code < 0 else code
 
 
 def _ms_since(began: float) -> float:

@@ -1,7 +1,7 @@
 """Roots of apps that run on images: which version the next life has, who has which, and who puts it in place.
 
     root = await roots.find(app)               # in memory, unless the image or the spec has changed since
-    gate = roots.gate(root, container)         # for Runtime.wake: it waits there until its root is in place
+    roots.adoption(root, container, identity)  # for whoever puts it under the process that waits
     roots.release(root)
 
 A version that is found is held until it is released by all; meanwhile nobody removes it. What reads files or runs for long is done
@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,15 +20,14 @@ from pathlib import Path
 from containerlib import rootfs, spec, starting
 from containerlib.bootstrap import usr
 from containerlib.checks import SpecError
-from containerlib.handle import BlankLost, Container, StartFailed
+from containerlib.handle import Container, StartFailed
 from containerlib.identity import Identity
 from containerlib.idmap import APP_USER
 from containerlib.images import Image, ImageError, Store, hold
 from containerlib.plan import app_files
 from containerlib.standalone.adopting import Adoption
-from containerlib.standalone.hands import DIED, Inside
 from containerlib.standalone.resolving import resolve
-from dispatcher.compute.helper import Helper
+from dispatcher.compute.defined import container_spec
 from dispatcher.domain import App, AppSpec
 
 KEPT = 1  # versions, beyond those in use
@@ -50,25 +49,25 @@ class Root:
 @dataclass(frozen=True, slots=True)
 class _Known:
     seen: int  # when the image's directory was changed last, in ns
-    asked: AppSpec
+    asked: tuple[AppSpec, spec.ContainerSpec | None]
     root: Root
 
 
 class Roots:
-    def __init__(self, store: Store, run_dir: Path, helper: Helper) -> None:
+    def __init__(self, store: Store, run_dir: Path) -> None:
         self._store = store
         self._stages = run_dir / "roots"  # kernels before 6.13 attach layers there, for a moment
-        self._helper = helper
         self._known: dict[str, _Known] = {}  # by app
         self._held: dict[str, int] = {}  # descriptors, by NAME@VERSION
         self._users: Counter[str] = Counter()
 
-    async def find(self, app: App) -> Root:
-        """To be released. Raises StartFailed, which says what to do."""
+    async def find(self, app: App, definition: spec.ContainerSpec | None = None) -> Root:
+        """To be released. `app`: with its definition applied. Raises StartFailed, which says what to do."""
+        asked = (app.spec, definition)
         for _ in range(3):
             known = self._known.get(app.name)
-            if known is None or known.asked != app.spec or known.seen != self._changed_at(app.spec.image):
-                known = self._known[app.name] = await asyncio.to_thread(self._look, app)
+            if known is None or known.asked != asked or known.seen != self._changed_at(app.spec.image):
+                known = self._known[app.name] = await asyncio.to_thread(self._look, app, definition)
             try:
                 self._hold(known.root)
             except ImageError:  # a newer version was built this moment, and this one removed
@@ -81,7 +80,7 @@ class Roots:
         """What a life of a former agent runs on, `name` as it wrote it down. None: it is damaged, or gone against all rules."""
         image, _, version = name.partition("@")
         try:
-            root = Root(self._store.get(image, version), _container_spec(app))
+            root = Root(self._store.get(image, version), container_spec(app, None))
             self._hold(root)
         except (ImageError, ValueError, OSError) as error:
             _log.error("app %s runs on image %s: %s", app.name, name, error)
@@ -91,17 +90,17 @@ class Roots:
     def newest(self, app: App) -> str:
         """NAME@VERSION that its next life would run on, as far as that is known; empty if there is none."""
         known = self._known.get(app.name)
-        return known.root.name if known and known.asked == app.spec else ""
+        return known.root.name if known and known.asked[0] == app.spec else ""
 
-    async def prepare(self, app: App) -> None:
+    async def prepare(self, app: App, definition: spec.ContainerSpec | None) -> None:
         """Looks ahead of the next start, which tells what is wrong."""
         with suppress(StartFailed):
-            self.release(await self.find(app))
+            self.release(await self.find(app, definition))
 
     def changed(self) -> set[str]:
         """Apps of whose images there may be a newer version than is known."""
-        at = {image: self._changed_at(image) for image in {known.asked.image for known in self._known.values()}}
-        return {app for app, known in self._known.items() if known.seen != at[known.asked.image]}
+        at = {image: self._changed_at(image) for image in {known.asked[0].image for known in self._known.values()}}
+        return {app for app, known in self._known.items() if known.seen != at[known.asked[0].image]}
 
     def forget(self, app: str) -> None:
         self._known.pop(app, None)
@@ -112,7 +111,7 @@ class Roots:
         except OSError:
             return 0
 
-    def _look(self, app: App) -> _Known:
+    def _look(self, app: App, definition: spec.ContainerSpec | None) -> _Known:
         seen, asked = self._changed_at(app.spec.image), app.spec
         try:
             image = self._store.newest(asked.image)
@@ -121,13 +120,13 @@ class Roots:
                     f"image {asked.image!r} is not built on this host: there is no version in {self._store.path}/{asked.image}; "
                     "fastcontainer container create FILE builds it from its definition"
                 )
-            wanted = replace(_container_spec(app), root=spec.Image(f"{asked.image}@{image.version}"))
-            if not image.manifest.config.user:
+            wanted = replace(container_spec(app, definition), root=spec.Image(f"{asked.image}@{image.version}"))
+            if wanted.user.user is None and not image.manifest.config.user:
                 wanted = replace(wanted, user=spec.User(APP_USER))
             image, resolved = resolve(wanted, self._store)
         except (SpecError, ImageError) as error:
             raise StartFailed(f"image {asked.image}: {error}") from error
-        return _Known(seen, asked, Root(image, resolved))
+        return _Known(seen, (asked, definition), Root(image, resolved))
 
     # ---- who has it
 
@@ -161,29 +160,17 @@ class Roots:
 
     # ---- putting it in place
 
-    def identity(self, root: Root, uid: int, address: str) -> Identity:
-        return starting.identity_of(root.resolved, uid, address)
-
-    def gate(self, root: Root, container: Container, identity: Identity) -> Callable[[], Awaitable[None]]:
-        """To be awaited when the process waits with all its own files in place."""
+    def adoption(self, root: Root, container: Container, identity: Identity) -> Adoption:
+        """What the helper is to do while the process waits."""
         files = {**app_files(identity), "resolv.conf": usr.nameservers()}
-        adoption = Adoption(
+        return Adoption(
             image=str(root.image.root),
             stage=str(self._stages / str(container.slot)),
             base=identity.uid,
             mounts=tuple((each.source, each.target, each.readonly) for each in starting.binds(root.resolved)),
-            targets=(),
+            targets=tuple(each.target for each in root.resolved.mounts if isinstance(each, spec.Tmpfs)),
             files={name: files[name] for name in starting.FILES_OF_ETC},
         )
-
-        async def put() -> None:
-            failure = await self._helper.hands.operate((), Inside(container.pidfd, ()), adoption)
-            if failure == DIED:  # by no fault of this start's; what is half made goes with the process that waits
-                raise BlankLost("the process that puts roots in place has died")
-            if failure:
-                raise StartFailed(f"image {root.name}: {failure}")
-
-        return put
 
 
 def clear_stages(run_dir: Path) -> None:
@@ -196,17 +183,3 @@ def clear_stages(run_dir: Path) -> None:
             rootfs.clear(stage / layer)
         stage.rmdir()
     stages.rmdir()
-
-
-def _container_spec(app: App) -> spec.ContainerSpec:
-    """Raises SpecError."""
-    asked = app.spec
-    return spec.ContainerSpec(
-        name=app.name,
-        command=asked.command,
-        env=asked.env,
-        workdir="" if asked.workdir == "/" else asked.workdir,
-        root=spec.Image(asked.image),
-        mounts=tuple(spec.Mount(each.source, each.target, each.readonly) for each in asked.mounts),
-        init=asked.init,
-    )

@@ -116,6 +116,9 @@ class FakeGroup:
     def pids_refused(self) -> int:
         return self.forks_refused
 
+    def entrances(self) -> tuple[str, ...]:
+        return ()
+
     def directories(self) -> tuple[Path, ...]:
         return (Path("/sys/fs/cgroup/fake") / self.name,)
 

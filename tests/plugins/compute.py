@@ -248,6 +248,7 @@ class Host:
             state_dir=str(directory / "state"),
             log_dir=str(directory / "log"),
             image_dir=str(directory / "roots"),
+            definition_dir=str(directory / "definitions"),
             agent_metrics=f"127.0.0.1:{_free_port()}",
             proxy_user="nobody",
             network=free_network(),

@@ -98,7 +98,8 @@ async def test_what_takes_too_long_is_killed_with_what_it_started(hands: Hands, 
 
 async def test_what_nobody_waits_for_any_more_is_killed(hands: Hands, tmp_path: Path) -> None:
     patient = Task(function=hangs, timeout_s=60)
-    hands._tasks = tuple(patient if each is HANGS else each for each in hands._tasks)
+    version, tasks = hands._tasks[""]
+    hands._tasks[""] = (version, tuple(patient if each is HANGS else each for each in tasks))
     waiting = asyncio.get_running_loop().create_task(hands.run(patient, moment(tmp_path / "child"), None))
     await until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())
     waiting.cancel()
@@ -158,5 +159,5 @@ async def test_what_was_asked_for_by_an_older_number_is_not_run(hands: Hands) ->
     """It could mean another function by now."""
     texts = {"/x/web.py": TEXT.encode()}
     assert await hands.load(texts, "web", tasks_of(from_texts(texts).spec("web"))) == ""
-    hands._tasks, hands._version = (FAILS,), 0
+    hands._tasks = {"": (0, (FAILS,))}
     assert "its definition was read anew meanwhile" in await hands.run(FAILS, MOMENT, None)

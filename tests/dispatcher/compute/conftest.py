@@ -24,6 +24,7 @@ from dispatcher.compute import agent as agent_module
 from dispatcher.compute import lives as lives_module
 from dispatcher.compute import rows as rows_module
 from dispatcher.compute.agent import Agent
+from dispatcher.compute.definitions import Shelf
 from dispatcher.compute.helper import Helper
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.life import Life
@@ -46,6 +47,7 @@ class Compute:
         self.settings = Settings(
             compute="here",
             run_dir=str(directory),
+            definition_dir=str(directory / "definitions"),
             log_dir=str(directory / "log"),
             proxy_user=pwd.getpwuid(os.getuid()).pw_name,
             blanks=2,
@@ -62,12 +64,14 @@ class Compute:
         self.tasks, self.cache = Tasks(), CMCache(self.store)
         self.journal = Journal(Path(self.settings.run_dir, "journal"))
         records = self.journal.open()
-        self.roots = Roots(self.images, Path(self.settings.run_dir), Helper(self.tasks))
-        self.agent = Agent(self.settings, self.store, self.cache, self.tasks, self.roots)
+        self.roots = Roots(self.images, Path(self.settings.run_dir))
+        self.shelf = Shelf(Path(self.settings.definition_dir))
+        self.agent = Agent(self.settings, self.store, self.cache, self.tasks, self.roots, self.shelf)
         self.pool = Pool(self.runtime, self.settings.blanks, self.tasks)  # type: ignore[arg-type]
         self.lives = Lives(
             self.runtime,  # type: ignore[arg-type]
             self.pool, ListenEvents("never-opened"), self.journal, Path(self.settings.log_dir), self.tasks, self.agent, self.roots,
+            self.shelf, Helper(self.tasks),
         )  # fmt: skip
         self.agent.lives = self.lives
         for record in records:

@@ -14,6 +14,7 @@ import pytest
 from containerlib.images import Store
 from containerlib.readiness import ListenEvents
 from dispatcher.compute import lives as lives_module
+from dispatcher.compute.definitions import Shelf
 from dispatcher.compute.helper import Helper
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.life import Life
@@ -59,7 +60,7 @@ class Lab:
         self.lives = Lives(
             self.runtime,  # type: ignore[arg-type]
             self.pool, ListenEvents("never-opened"), self.journal, directory / "log", self.tasks, self.notes,
-            Roots(Store(directory / "images"), directory, Helper(self.tasks)),
+            Roots(Store(directory / "images"), directory), Shelf(directory / "definitions"), Helper(self.tasks),
         )  # fmt: skip
         self.pool.start()
 

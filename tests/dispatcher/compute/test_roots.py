@@ -8,14 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from containerlib import images
+from containerlib import images, starting
 from containerlib.bootstrap.function import Function
 from containerlib.handle import StartFailed
 from containerlib.images import Config, Image, ImageError, Progress, Store, hold
-from dispatcher.compute.helper import Helper
 from dispatcher.compute.roots import Root, Roots, clear_stages
 from dispatcher.domain import App, AppSpec, Mount
-from dispatcher.tasks import Tasks
 
 pytestmark = pytest.mark.system
 
@@ -29,7 +27,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def roots(store: Store, tmp_path: Path) -> Iterator[Roots]:
-    roots = Roots(store, tmp_path, Helper(Tasks()))
+    roots = Roots(store, tmp_path)
     yield roots
     roots.close()
 
@@ -73,11 +71,11 @@ async def test_what_cannot_be(store: Store, roots: Roots, spec: AppSpec, message
 
 async def test_its_user_is_the_apps_unless_the_image_names_one(store: Store, roots: Roots) -> None:
     image = build(store)
-    assert roots.identity(await roots.find(APP), 300_000, "100.96.0.2").user == 1000
+    assert starting.identity_of((await roots.find(APP)).resolved, 300_000, "100.96.0.2").user == 1000
     named = replace(image.manifest, config=Config(user="www"))
     (image.path / "manifest.json").write_bytes(named.to_bytes())
     roots.forget("blog")
-    identity = roots.identity(await roots.find(APP), 300_000, "100.96.0.2")
+    identity = starting.identity_of((await roots.find(APP)).resolved, 300_000, "100.96.0.2")
     assert (identity.user, identity.group, identity.env["HOME"]) == (33, 34, "/srv")
 
 
