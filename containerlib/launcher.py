@@ -9,6 +9,8 @@ Messages are JSON datagrams on a SOCK_SEQPACKET socket that root alone may open;
     -> {"blank": SLOT, "groups": [FILE, ...], "etc": IMAGE, "mapped": BOOL[, "own_filter": BOOL]}, with "dumpable": UID_BASE or
        "restores": true for the kinds of checkpoint/
        + descriptors: stdout, stderr, the filter of system calls (see seccomp.py); the files are cgroups.Group.entrances
+    <- {"code": CHECKSUM}   first: see code.py
+    -> {"restart": true}    it begins anew with the code that its files have now; its children stay its children
     <- {"blank": SLOT, "pid": PID}    + descriptors: the blank's socket, its pidfd
     <- {"blank": SLOT, "failed": WHY}
     <- {"exited": PID, "status": WAIT_STATUS}   (kept for the next agent while there is none)
@@ -27,7 +29,7 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - -I removed it
 
-from containerlib import blank, kernel, pausing
+from containerlib import blank, code, kernel, pausing
 
 DESCRIPTORS = 3  # with each request
 FILTER_BYTES_MAX = 4096 * 8  # the kernel takes no more than 4,096 instructions
@@ -37,6 +39,7 @@ EXITS_KEPT = 10_000  # while no agent listens; older ones are forgotten, and the
 class Launcher:
     def __init__(self, path: str, stage: str) -> None:
         self.stage = stage
+        self.code = code.checksum()
         self.agent: socket.socket | None = None
         self.exits: deque[tuple[int, int]] = deque(maxlen=EXITS_KEPT)
         self.pause = pausing.memory_file()
@@ -48,6 +51,7 @@ class Launcher:
         self.selector.register(self.wakeup, selectors.EVENT_READ, self.reap)
 
     def run(self) -> None:
+        self.collect()  # who ended while this process began anew
         while True:
             for key, _ in self.selector.select():
                 key.data()
@@ -61,6 +65,7 @@ class Launcher:
         self.drop_agent()
         self.agent = connection
         self.selector.register(connection, selectors.EVENT_READ, self.serve)
+        self.answer({"code": self.code}, [])
         self.report()
 
     def drop_agent(self) -> None:
@@ -79,6 +84,8 @@ class Launcher:
             self.drop_agent()
             return
         request = json.loads(message)
+        if "restart" in request:
+            os.execve(sys.executable, [sys.executable, "-SI", *sys.argv], {})
         ours = pidfd = -1
         try:
             pid, ours, pidfd = self.make_blank(request, descriptors)
@@ -92,10 +99,8 @@ class Launcher:
 
     def make_blank(self, request: dict[str, Any], descriptors: list[int]) -> tuple[int, int, int]:
         """Its pid, its socket and its pidfd."""
-        if len(descriptors) != DESCRIPTORS:
-            raise ValueError(
-                f"{len(descriptors)} of {DESCRIPTORS} descriptors came"
-            )  # the kernel drops what would be one too many
+        if len(descriptors) != DESCRIPTORS:  # the kernel drops what would be one too many
+            raise ValueError(f"{len(descriptors)} of {DESCRIPTORS} descriptors came")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
             # Children of this process are born into a new pid namespace until setns undoes it; unshare twice would nest them.
@@ -113,7 +118,8 @@ class Launcher:
 
     def answer(self, reply: dict[str, Any], descriptors: list[int]) -> None:
         """Nobody may listen any more: then nobody holds the blank's socket, and it exits by itself."""
-        assert self.agent is not None
+        if self.agent is None:
+            return
         try:
             socket.send_fds(self.agent, [json.dumps(reply).encode()], descriptors)
         except ConnectionError:
@@ -147,6 +153,9 @@ class Launcher:
 
     def reap(self) -> None:
         os.read(self.wakeup, 4096)
+        self.collect()
+
+    def collect(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from containerlib import blank, cgroups, launcher, pausing, seccomp
+from containerlib import blank, cgroups, code, launcher, pausing, seccomp
 from containerlib.identity import Identity
 
 pytestmark = pytest.mark.system
@@ -44,6 +44,7 @@ class Lab:
                 select.select([], [], [], 0.01)
             else:
                 self.agents.append(agent)
+                assert json.loads(agent.recv(4096)) == {"code": code.checksum()}
                 return agent
         raise AssertionError("it does not listen")
 

@@ -12,6 +12,7 @@ import pytest
 
 from containerlib import launching
 from containerlib.launching import LauncherLine
+from tests.plugins.compute import until
 
 ETC = Path("/images/etc-1")
 
@@ -102,4 +103,33 @@ async def test_an_exit_is_told_once_and_forgotten_when_its_number_is_used_again(
         # 5 made the oldest go, 3 belongs to another process now
         assert [await line.exit_status(pid) for pid in (1, 2, 3, 4)] == [None, None, None, 4]
         assert await line.exit_status(4) is None
+        line.close()
+
+
+async def test_a_launcher_of_other_code_is_told_to_begin_anew_once(
+    listener: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost: list[str] = []
+    line, launcher = _connected(listener, lost)
+    with launcher:
+        asking = asyncio.get_running_loop().create_task(line.ask(7, GROUP, ETC, [], mapped=True))
+        launcher.send(b'{"code": 1}')
+        with pytest.raises(ConnectionError, match="runs other code than this agent, and begins anew"):
+            await asking
+        with pytest.raises(ConnectionError, match="begins anew"):
+            await line.ask(8, GROUP, ETC, [], mapped=True)
+        assert "blank" in json.loads(launcher.recv(4096))
+        assert json.loads(launcher.recv(4096)) == {"restart": True}
+        launcher.send(b'{"exited": 9, "status": 5}')
+        assert await line.exit_status(9) == 5
+    await until(lambda: lost == ["lost"])
+    line.connect()
+    with listener.accept()[0] as launcher:
+        launcher.send(b'{"code": 1}')  # it is the agent that is old
+        launcher.send(b'{"exited": 10, "status": 5}')
+        assert await line.exit_status(10) == 5
+        assert "restart the agent" in caplog.text
+        launcher.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            launcher.recv(4096)
         line.close()

@@ -4,12 +4,15 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
 from dispatcher.cmdb import codec, keys
 from dispatcher.cmdb.store import Put
 from dispatcher.domain import ContainerRow, Policy, Status
+from tests.fakes import launcher_of_before
 from tests.plugins.compute import Host, Proxy, fetch, python, until
 
 pytestmark = pytest.mark.system
@@ -148,6 +151,21 @@ async def test_containers_outlive_the_launcher_and_their_end_is_noticed(host: Ho
     shop = await host.wake("shop")
     assert (await fetch(shop.address)).endswith(b"hello")
     await proxy.stop("blog")
+
+
+async def test_a_launcher_of_before_an_upgrade_begins_anew_and_keeps_its_containers(
+    new_host: Callable[..., AbstractAsyncContextManager[Host]],
+) -> None:
+    async with new_host(launcher_of_before.__file__) as host:
+        await until(lambda: "the launcher runs other code than this agent, and begins anew" in host.log.read_text())
+        await host.app("blog")
+        live = await host.wake("blog")
+        launcher = host.launcher
+        assert launcher is not None and launcher.poll() is None
+        await restart_agent(host)
+        assert await host.wake("blog") == live
+        await (await host.proxy()).stop("blog")
+        assert host.log.read_text().count("begins anew") == 1
 
 
 async def test_a_request_that_finds_no_launcher_waits_for_one_and_not_for_ever(host: Host) -> None:

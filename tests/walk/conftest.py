@@ -98,9 +98,7 @@ class Walk:
     def _has_init(self, live: Live) -> bool:
         """Which is what a blank executes last."""
         group = cgroups.find(self.host.settings.cgroup).group(str(self.host.slot(live)))
-        with suppress(FileNotFoundError, ProcessLookupError):  # of a request's own process
-            return any("catatonit" in Path(f"/proc/{pid}/comm").read_text() for pid in group.processes())
-        return False
+        return not set(self._launched()) & set(group.processes())
 
     def _kill(self, victim: str) -> None:
         match victim:
@@ -161,6 +159,8 @@ class Walk:
 @pytest.fixture
 async def walk(host: Host) -> AsyncIterator[Walk]:
     walk = Walk(host)
-    await walk.begin()
-    yield walk
-    walk.steps.close()
+    try:
+        await walk.begin()
+        yield walk
+    finally:
+        walk.steps.close()

@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 # Steps that must be among those that were found: one of each part of a start.
 EXPECTED = {
-    LAUNCHER: ("make_blank: fork", "make_blank: sendmsg", "reap: waitpid"),
+    LAUNCHER: (": unshare", ": fork", ": pidfd_open", ": sendmsg", ": waitpid"),
     BLANK: (
         "EnterGroup.execute: write",
         "run: unshare",

@@ -125,7 +125,7 @@ def test_when_no_range_of_ids_is_left_it_says_so_and_leaves_nothing(
     for name in ("a", "b"):
         with hold(settings, name) as place:
             if name == "b":
-                with pytest.raises(Taken, match=r"no range of user ids is left in .*ids.json"):
+                with pytest.raises(Taken, match=r"no range of user ids is left in .*ids\.json"):
                     register(place, ContainerSpec(name, ("x",)), 1.0)
             else:
                 register(place, ContainerSpec(name, ("x",)), 1.0)
