@@ -22,8 +22,8 @@ EXPECTED = {
         "AttachMount.execute: move_mount",
         "EnterUserNamespace.execute: setns",
         "BecomeUser.execute: setresuid",
-        "_start: posix_spawn",
-        "_start: execve",
+        ": posix_spawn",
+        ": execve",
     ),
     AGENT: (
         "Tree.create: mkdir",
