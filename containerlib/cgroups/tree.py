@@ -11,7 +11,7 @@ from containerlib.cgroups import limits
 from containerlib.cgroups.limits import FileContent, Limits
 
 MOUNT = Path("/sys/fs/cgroup")
-CONTROLLERS_V1 = ("cpu", "memory", "pids", "cpuacct", "freezer")
+CONTROLLERS_V1 = ("cpu", "memory", "pids", "freezer")
 RECLAIMS = 3  # attempts to get memory back before a lower limit is refused
 CONTROLLERS_V2 = ("cpu", "memory", "pids")
 
