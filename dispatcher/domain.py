@@ -9,6 +9,7 @@ blank      a prepared process that awaits an identity
 
 import re
 from enum import StrEnum
+from signal import Signals
 from typing import Annotated
 
 import msgspec
@@ -57,6 +58,7 @@ class Start(StrEnum):
 
     COLD = "cold"  # stopped, and started anew
     FROZEN = "frozen"  # stopped in its tracks, and thawed: it costs its memory
+    RESTORED = "restored"  # stopped, and begun again from an image of its processes: no memory, and no boot
     AUTO = "auto"  # whichever of them its own starts show to be worth it
 
 
@@ -94,6 +96,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     start_timeout_s: PositiveSeconds = 30.0
     response_timeout_s: PositiveSeconds = 120.0  # with the start and the queue, the one deadline of a request
     start: Start = Start.COLD
+    # Tells a program that it was restored, such as USR1: its random numbers and connections are to be new. None: it is not told.
+    restore_signal: str | None = None
     while_starting: WhileStarting = WhileStarting.HOLD
     health_path: str | None = None  # ready means that this answers below 500, too
     concurrency: Annotated[int, msgspec.Meta(ge=1)] | None = None  # absent: the lesser of 32 and the listen backlog
@@ -104,6 +108,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     def __post_init__(self) -> None:
         units.parse_cpu(self.boot_cpu)
+        if self.restore_signal is not None and f"SIG{self.restore_signal}" not in Signals.__members__:
+            raise ValueError(f"restore_signal {self.restore_signal!r} is no signal such as USR1")
 
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -138,8 +144,12 @@ class AppSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             raise ValueError(
                 f"image {self.image!r} is not a name of 1 to 63 of a-z, 0-9, '.', '_' and '-' that begins with a letter or digit"
             )
+        if self.image and self.policy.start is Start.RESTORED:
+            raise ValueError("policy.start 'restored' is not possible with an image as root yet")
         if not self.workdir.startswith("/"):
             raise ValueError(f"workdir {self.workdir!r} is not an absolute path")
+        if self.policy.start is Start.RESTORED and (self.image or self.definition):
+            raise ValueError("policy.start 'restored' is not possible together with image or definition; 'frozen' is")
         if any("\0" in word for word in (*self.command, *self.env, *self.env.values())):
             raise ValueError("command and env may not contain a NUL character")
         if any(not name or "=" in name for name in self.env):

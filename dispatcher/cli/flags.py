@@ -63,8 +63,13 @@ class Flags:
     start: Annotated[
         Start | None,
         _flag(
-            "--start", "Silence stops it (cold), freezes it, which keeps its memory (frozen), or whichever pays (auto)."
+            "--start",
+            "Silence stops it (cold), freezes it, which keeps its memory (frozen), makes an image to begin from (restored), "
+            "or whichever of the first two pays (auto).",
         ),
+    ] = None
+    restore_signal: Annotated[
+        Text, _flag("--restore-signal", "Tells a program that it was restored, such as USR1.", "SIGNAL")
     ] = None
     while_starting: Annotated[
         WhileStarting | None, _flag("--while-starting", "Let browsers wait (hold) or show them a waiting page (page).")

@@ -15,7 +15,15 @@ from dispatcher.units import parse_cpu, parse_duration, parse_rate
 
 _CONSTRAINT = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _TIMES = ("idle", "lifespan", "drain_grace", "stop_grace", "start_timeout", "response_timeout")
-_AS_THEY_ARE = ("lifespan_jitter", "start", "while_starting", "queue_max", "server_timing", "wake_by_bots")
+_AS_THEY_ARE = (
+    "lifespan_jitter",
+    "start",
+    "restore_signal",
+    "while_starting",
+    "queue_max",
+    "server_timing",
+    "wake_by_bots",
+)
 
 
 def new_spec(flags: Flags, cwd: str) -> AppSpec:

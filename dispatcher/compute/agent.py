@@ -278,6 +278,7 @@ class Agent:
         if not self.lives.of(app):
             self._roots.forget(app)
             logs.remove(self._settings.log_dir, app)
+            self.lives.forget(app)
 
     # ---- starting
 

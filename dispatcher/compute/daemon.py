@@ -7,6 +7,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ from dispatcher.compute.helper import Helper
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.lives import Lives
 from dispatcher.compute.pool import Pool
+from dispatcher.compute.restored import Keeper
 from dispatcher.compute.roots import Roots, clear_stages
 from dispatcher.settings import Settings, host_port
 from dispatcher.tasks import Tasks
@@ -88,12 +90,13 @@ class Daemon:
         helper = Helper(self._tasks)
         helper.start()
         roots = Roots(Store(Path(settings.image_dir)), Path(settings.run_dir))
+        keeper = Keeper(runtime, _checkpoints(settings))
         shelf = Shelf(Path(settings.definition_dir))
         await shelf.refresh()
         agent = Agent(settings, store, cache, self._tasks, roots, shelf)
         pool = Pool(runtime, settings.blanks, self._tasks)
         agent.lives = Lives(
-            runtime, pool, events, journal, Path(settings.log_dir), self._tasks, agent, roots, shelf, helper
+            runtime, pool, events, journal, Path(settings.log_dir), self._tasks, agent, roots, shelf, helper, keeper
         )
         try:
             adopted = [record for record in records if await agent.lives.adopt(record)]
@@ -213,7 +216,12 @@ async def _await_end(container: Container) -> None:
     loop.remove_reader(pidfd)
 
 
+def _checkpoints(settings: Settings) -> Path:
+    return Path(settings.state_dir) / "checkpoints"
+
+
 def _remove_files(settings: Settings) -> None:
+    shutil.rmtree(_checkpoints(settings), ignore_errors=True)
     run_dir = Path(settings.run_dir)
     ours = (settings.agent_socket, settings.launcher_socket, run_dir / "journal", run_dir / "agent.lock")
     for path in (*ours, _tracefs_mark(settings)):

@@ -17,9 +17,10 @@ from pathlib import Path
 from containerlib import process, starting
 from containerlib.bind import BindMount
 from containerlib.cgroups import Limits
+from containerlib.checkpoint.criu import CriuFailed, Unavailable
+from containerlib.checkpoint.images import NoImage
 from containerlib.checks import SpecError
-from containerlib.firewall import NetworkPolicy
-from containerlib.handle import BlankLost, Container, StartFailed
+from containerlib.handle import BlankLost, Container, Kind, StartFailed
 from containerlib.hooks import Phase
 from containerlib.identity import Identity
 from containerlib.readiness import (
@@ -43,9 +44,11 @@ from dispatcher.compute.helper import Helper
 from dispatcher.compute.hooked import Hooked
 from dispatcher.compute.journal import Journal, Record
 from dispatcher.compute.life import Draining, Life, Listener
+from dispatcher.compute.policies import network_policy
 from dispatcher.compute.pool import Pool
+from dispatcher.compute.restored import Keeper
 from dispatcher.compute.roots import Roots
-from dispatcher.domain import App, AppSpec, Cause, Status
+from dispatcher.domain import App, Cause, Status
 from dispatcher.tasks import Tasks, border
 
 ACK_S = 2.0  # a proxy that does not confirm a drain within this is taken at its last word
@@ -70,6 +73,7 @@ class Lives:
         roots: Roots,
         shelf: Shelf,
         helper: Helper,
+        keeper: Keeper,
     ) -> None:
         self._runtime = runtime
         self._pool = pool
@@ -82,6 +86,7 @@ class Lives:
         self._shelf = shelf
         self._helper = helper
         self._hooked: dict[str, Hooked] = {}  # by life, of those whose definitions have functions
+        self._keeper = keeper
         self._lives: dict[str, dict[str, Life]] = {}
         self._journalled: dict[
             tuple[str, str], int
@@ -103,6 +108,10 @@ class Lives:
         app, _, rest = name.partition("/")
         life = self.get(app, rest.partition(".")[0])
         return life if life and life.name == name else None
+
+    def forget(self, app: str) -> None:
+        """Of one that was removed: what is kept to begin it from."""
+        self._keeper.forget(app)
 
     @property
     def host_address(self) -> str:
@@ -143,8 +152,12 @@ class Lives:
             if life.app.spec.image:
                 await self._find_root(life)
             await self._phases(life, Phase.SETUP, Phase.BEFORE_FORK)
-            while not await self._wake_a_blank(life):
-                pass
+            if self._keeper.wants(life.app):
+                if not await self._restore(life):
+                    await self._make_to_be_dumped(life)
+            else:
+                while not await self._wake_a_blank(life):
+                    pass
             self._follow(life)
             if life.status is Status.STARTING:
                 await self._phases(life, Phase.AFTER_START)
@@ -184,6 +197,42 @@ class Lives:
         began = time.perf_counter()
         life.root = await self._roots.find(life.app, life.definition)
         life.phases["image"] = _ms_since(began)
+
+    async def _restore(self, life: Life) -> bool:
+        """False: it has to be started anew."""
+        began = time.perf_counter()
+        try:
+            life.handle = await self._keeper.restore(life.app)
+        except (StartFailed, NoImage, Unavailable) as error:
+            self._listener.tell(life, "not_restored", f"{error}; it is started anew")
+            self._keeper.forget(life.app.name)
+            return False
+        if life.handle is None:
+            return False
+        life.phases["restore"] = _ms_since(began)
+        self._journal.write(life.record())
+        self._listener.tell(life, "restored", f"from its image, in {life.phases['restore']:.0f} ms")
+        return True
+
+    async def _make_to_be_dumped(self, life: Life) -> None:
+        """Not of the reserve: whose it will be must be known first."""
+        began = time.perf_counter()
+        async with asyncio.timeout(life.app.spec.policy.start_timeout_s):
+            life.handle = await self._runtime.make_blank(kind=Kind(dumpable=life.app.uid))
+        life.phases["queue"] = _ms_since(began)
+        self._journal.write(life.record())
+        life.phases |= await self._wake(life)
+
+    async def _dump(self, life: Life) -> bool:
+        """Instead of asking it to stop: nothing is in flight, and nobody waits. True: it is to be killed."""
+        try:
+            image = await self._keeper.take(life)
+        except (CriuFailed, Unavailable) as error:
+            self._listener.tell(life, "not_dumped", str(error))
+            return False
+        size = units.format_memory(image.manifest.size_bytes)
+        self._listener.tell(life, "dumped", f"an image of {size} was taken, to be restored when it is wanted")
+        return True
 
     async def _wake_a_blank(self, life: Life) -> bool:
         """False: that one had died in reserve."""
@@ -236,11 +285,11 @@ class Lives:
             init=spec.init,
         )
         mounts = tuple(BindMount(mount.source, mount.target, mount.readonly) for mount in spec.mounts)
-        return await self._runtime.wake(handle, identity, mounts, limits, _network_policy(spec))
+        return await self._runtime.wake(handle, identity, mounts, limits, network_policy(spec))
 
     async def _wake_defined(self, life: Life, uid: int, limits: Limits) -> dict[str, float]:
         """By a whole ContainerSpec: what it wants is more than usual, or a root of its own."""
-        handle, network = life.handle, _network_policy(life.app.spec)
+        handle, network = life.handle, network_policy(life.app.spec)
         assert handle is not None
         try:
             spec = life.root.resolved if life.root else container_spec(life.app, life.definition)
@@ -420,7 +469,7 @@ class Lives:
         spec = record.app.spec
         self._journalled[record.app.name, record.container] = record.generation
         handle = await self._runtime.adopt(
-            record.slot, record.pid, record.start_time, init=spec.init, policy=_network_policy(spec)
+            record.slot, record.pid, record.start_time, init=spec.init, policy=network_policy(spec)
         )
         if handle is None:
             return False
@@ -545,6 +594,11 @@ class Lives:
             life.handle.ask_to_stop(init=life.app.spec.init, number=life.definition.stop.signal)
         else:
             life.handle.ask_to_stop(init=life.app.spec.init)
+        cut = life.draining is not None and life.draining.cut_at is not None
+        if not cut and self._keeper.is_due(life) and await self._dump(life):
+            life.handle.kill()
+            return
+        life.handle.ask_to_stop(init=life.app.spec.init)
         with suppress(TimeoutError):
             async with asyncio.timeout(life.app.spec.policy.stop_grace_s):
                 await life.ended.wait()
@@ -640,14 +694,10 @@ class Lives:
         """What takes the kernel milliseconds."""
         assert life.handle is not None
         try:
-            await self._runtime.set_policy(life.handle, _network_policy(life.app.spec))
+            await self._runtime.set_policy(life.handle, network_policy(life.app.spec))
         except OSError as error:
             if not life.ended.is_set():
                 self._listener.tell(life, "refused", f"the kernel refused its new limits: {error}")
-
-
-def _network_policy(spec: AppSpec) -> NetworkPolicy:
-    return NetworkPolicy(spec.outbound, spec.host_ports, spec.bandwidth_bps)
 
 
 def _why_not_ready(finding: Finding, port: int, timeout_s: float) -> str:

@@ -31,6 +31,7 @@ from dispatcher.compute.life import Life
 from dispatcher.compute.lives import Lives
 from dispatcher.compute.pool import Pool
 from dispatcher.compute.protocol import Answer, Live, Refused
+from dispatcher.compute.restored import Keeper
 from dispatcher.compute.roots import Roots
 from dispatcher.coreapi import service
 from dispatcher.domain import AppSpec, ContainerRow, EventRow, Policy, Status
@@ -72,6 +73,7 @@ class Compute:
             self.runtime,  # type: ignore[arg-type]
             self.pool, ListenEvents("never-opened"), self.journal, Path(self.settings.log_dir), self.tasks, self.agent, self.roots,
             self.shelf, Helper(self.tasks),
+            Keeper(self.runtime, Path(self.settings.state_dir) / "checkpoints"),  # type: ignore[arg-type]
         )  # fmt: skip
         self.agent.lives = self.lives
         for record in records:

@@ -20,6 +20,7 @@ from dispatcher.compute.journal import Journal
 from dispatcher.compute.life import Life
 from dispatcher.compute.lives import Lives
 from dispatcher.compute.pool import Pool
+from dispatcher.compute.restored import Keeper
 from dispatcher.compute.roots import Roots
 from dispatcher.compute.state import IllegalTransition
 from dispatcher.domain import App, AppSpec, Cause, Mount, Policy, Status
@@ -61,6 +62,7 @@ class Lab:
             self.runtime,  # type: ignore[arg-type]
             self.pool, ListenEvents("never-opened"), self.journal, directory / "log", self.tasks, self.notes,
             Roots(Store(directory / "images"), directory), Shelf(directory / "definitions"), Helper(self.tasks),
+            Keeper(self.runtime, directory / "checkpoints"),  # type: ignore[arg-type]
         )  # fmt: skip
         self.pool.start()
 

@@ -1,0 +1,112 @@
+"""Begun from an image of its processes: taken when it falls asleep, restored by the next request."""
+
+import asyncio
+import re
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dispatcher.compute.protocol import Live
+from dispatcher.domain import Policy, Start, Status
+from tests.plugins.compute import Host, fetch, python, until
+
+pytestmark = pytest.mark.system
+
+RESTORED = Policy(idle_s=0.3, start=Start.RESTORED, restore_signal="USR1")
+SLOW = python("""
+time.sleep(2)
+requests = told = 0
+def answer(connection):
+    global requests
+    connection.recv(65536)
+    requests += 1
+    body = b"%d %d %s" % (requests, told, socket.gethostname().encode())
+    connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+    connection.close()
+def tell(*_):
+    global told
+    told += 1
+signal.signal(signal.SIGUSR1, tell)
+serve()
+""")
+
+
+def images(host: Host) -> list[Path]:
+    place = Path(host.settings.state_dir, "checkpoints/blog")
+    return [each for each in place.iterdir() if not each.name.startswith(".")] if place.is_dir() else []
+
+
+async def asked(live: Live) -> list[str]:
+    return (await fetch(live.address)).rpartition(b"\r\n\r\n")[2].decode().split()
+
+
+async def until_asleep(host: Host) -> None:
+    await (await host.proxy()).until_status("blog", "1", None, within_s=20)
+    await host.until_rows("blog", lambda rows: rows["1"].status is Status.REGISTERED)
+
+
+async def wake(host: Host) -> tuple[Live, float]:
+    began = time.monotonic()
+    live = await host.wake("blog")
+    return live, time.monotonic() - began
+
+
+async def dumped(host: Host, policy: Policy = RESTORED) -> float:
+    """How long its cold start took."""
+    await host.app("blog", *SLOW, policy=policy)
+    live, took_s = await wake(host)
+    assert await asked(live) == ["1", "0", "blog"]
+    await until_asleep(host)
+    await until(lambda: len(images(host)) == 1)
+    return took_s
+
+
+async def test_the_first_sleep_makes_an_image_and_later_wakes_begin_from_it(host: Host) -> None:
+    cold_s = await dumped(host)
+    assert "an image of" in (await host.event("blog", "dumped")).message
+    (image,) = images(host)
+    for _ in range(2):
+        live, restored_s = await wake(host)
+        await asyncio.sleep(0.05)
+        assert await asked(live) == ["2", "1", "blog"], "it begins where its image was taken, and is told"
+        assert restored_s * 3 < cold_s
+        await until_asleep(host)
+    assert images(host) == [image]
+    assert re.fullmatch(r"from its image, in \d+ ms", (await host.event("blog", "restored")).message)
+
+
+async def test_what_cannot_be_restored_is_started_anew_and_dumped_again(host: Host) -> None:
+    await dumped(host)
+    (image,) = images(host)
+    for path in image.glob("core-*.img"):
+        path.write_bytes(b"x" * path.stat().st_size)
+    live, _ = await wake(host)
+    assert (await asked(live))[0] == "1"
+    assert "criu restore ended with 1" in (await host.event("blog", "not_restored")).message
+    await until_asleep(host)
+    await until(lambda: len(images(host)) == 1 and images(host) != [image])
+
+
+async def test_a_changed_definition_forgets_the_image(host: Host) -> None:
+    await dumped(host)
+    (image,) = images(host)
+    await host.edit("blog", env={"A": "1"})
+    live, _ = await wake(host)
+    assert (await asked(live))[0] == "1"
+    assert "its definition has changed" in (await host.event("blog", "not_restored")).message
+    await until_asleep(host)
+    await until(lambda: len(images(host)) == 1 and images(host) != [image])
+
+
+async def test_a_restored_one_outlives_its_agent(host: Host) -> None:
+    await dumped(host, msgspec.structs.replace(RESTORED, idle_s=3))
+    live, _ = await wake(host)
+    await host.detach()
+    host.kill_agent()
+    await host.start_agent()
+    again, _ = await wake(host)
+    assert again.life == live.life
+    assert (await asked(again))[0] == "2"
+    await (await host.proxy()).stop("blog")
