@@ -69,7 +69,7 @@ class Flags:
         ),
     ] = None
     restore_signal: Annotated[
-        Text, _flag("--restore-signal", "Tells a program that it was restored, such as USR1.", "SIGNAL")
+        Text, _flag("--restore-signal", "Tells a program that it was restored, such as USR1; '' for none.", "SIGNAL")
     ] = None
     while_starting: Annotated[
         WhileStarting | None, _flag("--while-starting", "Let browsers wait (hold) or show them a waiting page (page).")

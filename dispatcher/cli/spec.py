@@ -18,7 +18,6 @@ _TIMES = ("idle", "lifespan", "drain_grace", "stop_grace", "start_timeout", "res
 _AS_THEY_ARE = (
     "lifespan_jitter",
     "start",
-    "restore_signal",
     "while_starting",
     "queue_max",
     "server_timing",
@@ -102,8 +101,9 @@ def _policy(flags: Flags) -> dict[str, Any]:
     for name in _AS_THEY_ARE:
         if (value := getattr(flags, name)) is not None:
             values[name] = value
-    if flags.health_path is not None:
-        values["health_path"] = flags.health_path or None
+    for name in ("health_path", "restore_signal"):
+        if (word := getattr(flags, name)) is not None:
+            values[name] = word or None
     if flags.concurrency is not None:
         values["concurrency"] = (
             None if flags.concurrency == "auto" else _parsed("concurrency", _count, flags.concurrency)

@@ -50,6 +50,7 @@ def test_new_spec() -> None:
         concurrency="4",
         server_timing=True,
         health_path="/health",
+        restore_signal="USR1",
     )
     policy = Policy(
         idle_s=5400.0,
@@ -58,6 +59,7 @@ def test_new_spec() -> None:
         concurrency=4,
         server_timing=True,
         health_path="/health",
+        restore_signal="USR1",
     )
     assert new_spec(flags, "/home") == AppSpec(
         command=("sh", "-c", "a; b", "$X"),
