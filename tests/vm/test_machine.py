@@ -86,7 +86,7 @@ def test_everything_runs_unless_something_is_named() -> None:
 
 def test_what_is_to_run_is_there() -> None:
     paths = [word for word in (*selection.WHOLE, *selection.SMOKE) if not word.startswith("-")]
-    assert [path for path in paths if not (machine.CHECKOUT / path).exists()] == []
+    assert [path for path in paths if not (machine.CHECKOUT / path.partition("::")[0]).exists()] == []
     for test in selection.LEFT_OUT:
         path, _, name = test.partition("::")
         assert f"def {name}(" in (machine.CHECKOUT / path).read_text()
