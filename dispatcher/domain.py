@@ -144,12 +144,10 @@ class AppSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             raise ValueError(
                 f"image {self.image!r} is not a name of 1 to 63 of a-z, 0-9, '.', '_' and '-' that begins with a letter or digit"
             )
-        if self.image and self.policy.start is Start.RESTORED:
-            raise ValueError("policy.start 'restored' is not possible with an image as root yet")
         if not self.workdir.startswith("/"):
             raise ValueError(f"workdir {self.workdir!r} is not an absolute path")
         if self.policy.start is Start.RESTORED and (self.image or self.definition):
-            raise ValueError("policy.start 'restored' is not possible together with image or definition; 'frozen' is")
+            raise ValueError("policy.start 'restored' is not possible with an image or a definition yet; 'frozen' is")
         if any("\0" in word for word in (*self.command, *self.env, *self.env.values())):
             raise ValueError("command and env may not contain a NUL character")
         if any(not name or "=" in name for name in self.env):

@@ -7,14 +7,13 @@ is in the journal before it is done, so that whoever comes after this process fi
 import asyncio
 import datetime
 import logging
-import os
 import random
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from containerlib import process, starting
+from containerlib import starting
 from containerlib.bind import BindMount
 from containerlib.cgroups import Limits
 from containerlib.checkpoint.criu import CriuFailed, Unavailable
@@ -24,7 +23,6 @@ from containerlib.handle import BlankLost, Container, Kind, StartFailed
 from containerlib.hooks import Phase
 from containerlib.identity import Identity
 from containerlib.readiness import (
-    Finding,
     ListenEvents,
     Listening,
     answers_health,
@@ -37,7 +35,7 @@ from containerlib.standalone import applying
 from containerlib.standalone.hands import DIED, Inside
 from containerlib.standalone.worker import tasks_of
 from dispatcher import units
-from dispatcher.compute import freezing, logs, reconcile, state
+from dispatcher.compute import freezing, logs, reasons, reconcile, state
 from dispatcher.compute.defined import container_spec, needs_new_life
 from dispatcher.compute.definitions import Shelf
 from dispatcher.compute.helper import Helper
@@ -352,7 +350,7 @@ class Lives:
         left_s = policy.start_timeout_s - (time.time() - life.started)
         finding = await wait_until_listening(life.handle.wire.diag, port, self._events, left_s)
         if finding.listening is not Listening.YES:
-            raise StartFailed(_why_not_ready(finding, port, policy.start_timeout_s))
+            raise StartFailed(reasons.why_not_ready(finding, port, policy.start_timeout_s))
         life.phases["listen"] = _ms_since(began)
         if policy.health_path:
             await self._await_health(life, policy.health_path)
@@ -416,28 +414,16 @@ class Lives:
     async def _ended(self, life: Life) -> None:
         assert life.handle is not None
         status = await self._runtime.exit_status(life.handle)
-        life.exit_status = _exit_code(status)
+        life.exit_status = reasons.exit_code(status)
         expected = life.status is Status.DRAINING
         self._open_log(life)
         if life.log:
             life.log.close()
         if not expected:
-            life.problem = life.problem or self._runtime.exec_failure(life.handle) or self._why_ended(life, status)
+            life.problem = life.problem or self._runtime.exec_failure(life.handle) or reasons.why_ended(life, status)
         was = life.status
         life.move(state.Event.FAILED if was is Status.STARTING else state.Event.EXITED)
         await self._bury(life, expected=expected)
-
-    def _why_ended(self, life: Life, status: int | None) -> str:
-        assert life.handle is not None
-        group = life.handle.group
-        if group.oom_kills():
-            limit = units.format_memory(life.app.memory_bytes) if life.app.memory_bytes else "the host's memory"
-            return f"it used more memory than its limit {limit}, and the kernel killed it"
-        reason = f"it {process.describe_status(status)}"
-        if group.pids_refused():
-            reason += f", after its limit of {life.app.spec.pids} processes was reached"
-        tail = "; ".join(life.log.tail) if life.log else ""
-        return f"{reason}; its last words: {tail}" if tail else reason
 
     async def _bury(self, life: Life, *, expected: bool) -> None:
         """The world is told first; tearing down takes milliseconds that nobody should wait for."""
@@ -590,15 +576,14 @@ class Lives:
         await self._phases(life, Phase.BEFORE_STOP)
         if life.ended.is_set():
             return
-        if life.definition:
-            life.handle.ask_to_stop(init=life.app.spec.init, number=life.definition.stop.signal)
-        else:
-            life.handle.ask_to_stop(init=life.app.spec.init)
         cut = life.draining is not None and life.draining.cut_at is not None
         if not cut and self._keeper.is_due(life) and await self._dump(life):
             life.handle.kill()
             return
-        life.handle.ask_to_stop(init=life.app.spec.init)
+        if life.definition:
+            life.handle.ask_to_stop(init=life.app.spec.init, number=life.definition.stop.signal)
+        else:
+            life.handle.ask_to_stop(init=life.app.spec.init)
         with suppress(TimeoutError):
             async with asyncio.timeout(life.app.spec.policy.stop_grace_s):
                 await life.ended.wait()
@@ -698,23 +683,6 @@ class Lives:
         except OSError as error:
             if not life.ended.is_set():
                 self._listener.tell(life, "refused", f"the kernel refused its new limits: {error}")
-
-
-def _why_not_ready(finding: Finding, port: int, timeout_s: float) -> str:
-    match finding.listening:
-        case Listening.LOOPBACK_ONLY:
-            return f"it listens on port {port} of 127.0.0.1 only; it must listen on 0.0.0.0"
-        case Listening.OTHER_PORT:
-            ports = ", ".join(map(str, finding.ports))
-            return f"it listens on port {ports}, not on port {port} (the app's `port`)"
-        case _:
-            return f"it did not listen on port {port} within {timeout_s:g} s"
-
-
-def _exit_code(status: int | None) -> int | None:
-    """As a shell has it."""
-    code = None if status is None else os.waitstatus_to_exitcode(status)
-    return 128 - code if code is not None and code < 0 else code
 
 
 def _ms_since(began: float) -> float:
