@@ -68,6 +68,8 @@ def _set_up() -> None:
     Path("/sys/fs/cgroup/cgroup.subtree_control").write_text(" ".join(f"+{each}" for each in CONTROLLERS))
     socket.sethostname("vm")
     subprocess.run(("/usr/sbin/ip", "link", "set", "lo", "up"), check=True)
+    # The only disk, of 16 MiB of memory: some tests want to reach for one.
+    subprocess.run(("/usr/sbin/modprobe", "brd", "rd_nr=1", "rd_size=16384"), check=True)
 
 
 def _mount(kind: str, place: str, data: bytes) -> None:
