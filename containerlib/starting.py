@@ -109,6 +109,7 @@ def not_dumpable(spec: ContainerSpec) -> list[str]:
         "mask and readonly": spec.hidden != Hidden(),
         # They would count for its network, which is its user namespace's here.
         "capabilities": bool(spec.security.capabilities),
+        # What it said when the image was taken would hold on, whatever its file says by now.
         "seccomp": spec.security.seccomp != USUAL_CALLS,
         "apparmor": bool(spec.security.apparmor),
     }
