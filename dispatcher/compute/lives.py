@@ -203,7 +203,8 @@ class Lives:
             life.handle = await self._keeper.restore(life.app)
         except (StartFailed, NoImage, Unavailable) as error:
             self._listener.tell(life, "not_restored", f"{error}; it is started anew")
-            self._keeper.forget(life.app.name)
+            if not isinstance(error, Unavailable):  # the image may be as good as ever
+                self._keeper.forget(life.app.name)
             return False
         if life.handle is None:
             return False
