@@ -17,7 +17,8 @@ from tests.plugins.compute import Host, Proxy, fetch, python, until
 pytestmark = pytest.mark.system
 
 FREEZES = Policy(idle_s=0.3, start=Start.FROZEN)
-# Counts what it is given of time and of requests, and says when it is told to stop.
+# Counts what it is given of time and of requests, and says when it is told to stop. The kernel may give a signal that came while
+# all stood still to any thread, and Python acts on it when its first thread runs: that one must not sleep in accept().
 COUNTS = python("""
 ticks = requests = 0
 def count():
@@ -36,8 +37,8 @@ def stop(*_):
     print("told to stop after", requests, flush=True)
     os._exit(0)
 signal.signal(signal.SIGTERM, stop)
-threading.Thread(target=count, daemon=True).start()
-serve()
+threading.Thread(target=serve, daemon=True).start()
+count()
 """)
 
 
