@@ -55,11 +55,14 @@ from dispatcher.coreapi import service
 from dispatcher.domain import AppSpec, Cause, ContainerRow, EventRow, Mount, Policy, Status
 from dispatcher.problems import Code
 from dispatcher.settings import Settings
+from tests.vm.machine import is_inside
 
 if TYPE_CHECKING:  # pytest itself wants to be the first to import it
     from tests.plugins.etcd import EtcdServer
 
 DEFAULT = Policy()
+# Of limits of time that are short on purpose: emulated, everything takes that much longer, and more on a busy host.
+PATIENCE = 10 if is_inside() else 1
 LAUNCHER = (launcher.__file__,)
 _processes = multiprocessing.get_context("forkserver")
 HTTPD = ("busybox", "httpd", "-f", "-p", "80", "-h", "/srv")

@@ -9,11 +9,12 @@ from containerlib.process import exit_status_is_kept
 from dispatcher.compute.protocol import Answer
 from dispatcher.domain import Mount, Policy, Status
 from dispatcher.problems import Code
-from tests.plugins.compute import Host, fetch, python, until
+from tests.plugins.compute import PATIENCE, Host, fetch, python, until
 
 pytestmark = pytest.mark.system
 
-QUICK = Policy(start_timeout_s=0.7)
+QUICK_S = 0.7 * PATIENCE
+QUICK = Policy(start_timeout_s=QUICK_S)
 # By the kernel's word, or as an init tells it.
 CRASHED = "it was killed by SIGSEGV" if exit_status_is_kept() else "it exited with code 139"
 
@@ -28,7 +29,7 @@ CRASHED = "it was killed by SIGSEGV" if exit_status_is_kept() else "it exited wi
         (("true",), Policy(), "it exited with code 0"),
         (("sh", "-c", "echo broken >&2; exit 3"), Policy(), "it exited with code 3; its last words: broken"),
         (("sh", "-c", "kill -SEGV $$"), Policy(), CRASHED),
-        (("sleep", "60"), QUICK, "it did not listen on port 80 within 0.7 s"),
+        (("sleep", "60"), QUICK, f"it did not listen on port 80 within {QUICK_S:g} s"),
         (python("serve(80, '127.0.0.1')"), QUICK, "it listens on port 80 of 127.0.0.1 only; it must listen on 0.0.0.0"),
         (python("serve(8000)"), QUICK, "it listens on port 8000, not on port 80"),
     ],
@@ -40,7 +41,7 @@ async def test_a_site_that_does_not_start_says_why_and_rests(
     await host.app("blog", *command, policy=policy)
     began = time.monotonic()
     refused = await host.refused("blog")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 3 * PATIENCE
     assert refused.code is Code.START_FAILED
     assert reason in refused.message
     assert reason in (await host.event("blog", "failed")).message
@@ -69,9 +70,9 @@ while True:
     connection = server.accept()[0]
     connection.recv(9999); connection.sendall(b"HTTP/1.1 500 No\\r\\n\\r\\n"); connection.close()
 """
-    await host.app("blog", *python(program), policy=Policy(health_path="/up", start_timeout_s=0.7))
+    await host.app("blog", *python(program), policy=Policy(health_path="/up", start_timeout_s=QUICK_S))
     refused = await host.refused("blog")
-    assert "it listens, but /up did not answer below 500 within 0.7 s" in refused.message
+    assert f"it listens, but /up did not answer below 500 within {QUICK_S:g} s" in refused.message
 
 
 async def test_one_that_listens_and_then_dies_is_started_again_at_once_the_first_time_only(host: Host) -> None:

@@ -11,7 +11,7 @@ import pytest
 from containerlib import process
 from dispatcher.compute.protocol import Live
 from dispatcher.domain import Policy, Status
-from tests.plugins.compute import Host, python, until
+from tests.plugins.compute import PATIENCE, Host, python, until
 
 pytestmark = pytest.mark.system
 
@@ -33,7 +33,7 @@ async def test_a_stop_takes_at_most_200_ms(host: Host, command: tuple[str, ...],
     took_s = time.monotonic() - began
     assert done.lives == ("blog/1.1",)
     await until(lambda: {_state(pid) for pid in pids} == {"gone"})  # the launcher reaps PID 1 a moment after its end
-    assert took_s <= 0.25  # 200 ms, and this machine's noise
+    assert took_s <= 0.25 * PATIENCE  # 200 ms, and this machine's noise
 
 
 async def test_a_program_that_cleans_up_has_its_grace(host: Host) -> None:
