@@ -165,7 +165,7 @@ async def test_a_launcher_of_before_an_upgrade_begins_anew_and_keeps_its_contain
         await restart_agent(host)
         assert await host.wake("blog") == live
         await (await host.proxy()).stop("blog")
-        assert host.log.read_text().count("begins anew") == 1
+        assert host.log.read_text().count("begins anew; containers stay") == 1
 
 
 async def test_a_request_that_finds_no_launcher_waits_for_one_and_not_for_ever(host: Host) -> None:
