@@ -150,6 +150,9 @@ def execute(operations: tuple[Operation, ...]) -> None:
 
 
 def reset_signals() -> None:
-    """Ignored signals outlive exec: Python ignores SIGPIPE, and a program that expects it would spin on a closed pipe."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
+    """Ignored signals outlive exec: Python ignores SIGPIPE, and a program that expects it would spin on a closed pipe; a shell
+    ignores SIGQUIT for what it starts in the background, nohup SIGHUP."""
+    for number in signal.valid_signals():
+        ours = number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+        if ours or signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)

@@ -113,9 +113,10 @@ async def test_lifespan_under_load(installation):
 
 
 def age_s(pids):
-    """Of the program: PID 1 was a blank, and may have waited long before it became this container."""
-    began = [ticks for pid in sorted(pids)[1:] if (ticks := process.start_time(pid)) is not None]
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - min(began) / os.sysconf("SC_CLK_TCK") if began else 0.0
+    """Of the program: PID 1 was a blank, and may have waited long before it became this container. It began first, whatever its
+    number: they begin anew at pid_max."""
+    began = sorted(ticks for pid in pids if (ticks := process.start_time(pid)) is not None)[1:]
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began[0] / os.sysconf("SC_CLK_TCK") if began else 0.0
 
 
 IDLE_S = 1.5

@@ -53,12 +53,21 @@ def test_an_operation_that_fails_says_which(tmp_path: Path) -> None:
 def test_a_program_inherits_no_signal_that_is_ignored() -> None:
     program = (
         f"import os, signal, sys; sys.path.insert(0, {str(ROOT)!r}); from containerlib.blank import reset_signals\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN); reset_signals()\n"
+        "for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)\n"
+        "reset_signals()\n"
         "os.execv('/bin/cat', ['cat', '/proc/self/status'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     ignored = next(int(line.split()[1], 16) for line in done.stdout.splitlines() if line.startswith("SigIgn"))
-    wanted = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+    wanted = (
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGCHLD,
+        signal.SIGQUIT,
+        signal.SIGHUP,
+    )
     assert [number for number in wanted if ignored >> (number - 1) & 1] == []
     assert os.getpid()
 

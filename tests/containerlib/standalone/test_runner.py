@@ -175,7 +175,6 @@ def test_limits_of_its_group(box: Box) -> None:
 
 
 def test_the_stop_signal_of_its_definition(box: Box) -> None:
-    # One that forks all the time loses a trap now and then: the signal to its group meets a child that shares its memory.
     script = 'trap "echo quit; exit 5" QUIT; sleep 60 & echo up; wait'
     body = f"    c.command('sh', '-c', {script!r})\n    c.stop(signal='QUIT', grace='10s')\n"
     process = box.start("run", box.define(body))
