@@ -53,6 +53,18 @@ def judge(sockets: list[TcpSocket], port: int) -> Finding:
     return Finding(Listening.NO)
 
 
+def why_not(finding: Finding, port: int, timeout_s: float, said_by: str) -> str:
+    """In words for the owner; `said_by` is where the port was asked for."""
+    match finding.listening:
+        case Listening.LOOPBACK_ONLY:
+            return f"it listens on port {port} of 127.0.0.1 only; it must listen on 0.0.0.0"
+        case Listening.OTHER_PORT:
+            ports = ", ".join(map(str, finding.ports))
+            return f"it listens on port {ports}, not on port {port} ({said_by})"
+        case _:
+            return f"it did not listen on port {port} within {timeout_s:g} s"
+
+
 def concurrency_of(backlog: int, asked: int | None) -> int:
     """How many requests a program is given at once before it answered any: what its backlog can hold, 32 at most."""
     return asked if asked is not None else max(1, min(CONCURRENCY_DEFAULT, backlog or CONCURRENCY_DEFAULT))

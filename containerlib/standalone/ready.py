@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from containerlib.handle import Container, StartFailed
-from containerlib.readiness import Finding, Listening, answers_health, wait_until_listening
+from containerlib.readiness import Listening, answers_health, wait_until_listening, why_not
 from containerlib.spec import ContainerSpec
 from containerlib.standalone.machine import listen_events
 
@@ -19,21 +19,11 @@ async def wait_until_ready(container: Container, spec: ContainerSpec, events_nam
     async with listen_events(events_name) as events:
         finding = await wait_until_listening(container.wire.diag, ready.port, events, ready.timeout_s)
     if finding.listening is not Listening.YES:
-        raise StartFailed(why_not(finding, ready.port, ready.timeout_s))
+        raise StartFailed(why_not(finding, ready.port, ready.timeout_s, "its definition's readiness"))
     while ready.path and not await _answers(container, ready.port, ready.path, spec.host_name):
         if time.monotonic() - began > ready.timeout_s:
             raise StartFailed(f"it listens, but {ready.path} did not answer below 500 within {ready.timeout_s:g} s")
         await asyncio.sleep(HEALTH_EVERY_S)
-
-
-def why_not(finding: Finding, port: int, timeout_s: float) -> str:
-    match finding.listening:
-        case Listening.LOOPBACK_ONLY:
-            return f"it listens on port {port} of 127.0.0.1 only; it must listen on 0.0.0.0"
-        case Listening.OTHER_PORT:
-            ports = ", ".join(map(str, finding.ports))
-            return f"it listens on port {ports}, not on port {port} (its definition's readiness)"
-    return f"it did not listen on port {port} within {timeout_s:g} s"
 
 
 async def _answers(container: Container, port: int, path: str, host: str) -> bool:

@@ -28,6 +28,7 @@ from containerlib.readiness import (
     answers_health,
     concurrency_of,
     wait_until_listening,
+    why_not,
 )
 from containerlib.runtime import Runtime
 from containerlib.spec import ContainerSpec
@@ -351,7 +352,7 @@ class Lives:
         left_s = policy.start_timeout_s - (time.time() - life.started)
         finding = await wait_until_listening(life.handle.wire.diag, port, self._events, left_s)
         if finding.listening is not Listening.YES:
-            raise StartFailed(reasons.why_not_ready(finding, port, policy.start_timeout_s))
+            raise StartFailed(why_not(finding, port, policy.start_timeout_s, "the app's `port`"))
         life.phases["listen"] = _ms_since(began)
         if policy.health_path:
             await self._await_health(life, policy.health_path)
@@ -577,8 +578,7 @@ class Lives:
         await self._phases(life, Phase.BEFORE_STOP)
         if life.ended.is_set():
             return
-        cut = life.draining is not None and life.draining.cut_at is not None
-        if not cut and self._keeper.is_due(life) and await self._dump(life):
+        if await self._keeper.is_to_be_dumped(life) and await self._dump(life):
             life.handle.kill()
             return
         if life.definition:

@@ -1,22 +1,10 @@
-"""Why a life did not come to be, or ended, in words for the site's owner."""
+"""Why a life ended, in words for the site's owner."""
 
 import os
 
 from containerlib import process
-from containerlib.readiness import Finding, Listening
 from dispatcher import units
 from dispatcher.compute.life import Life
-
-
-def why_not_ready(finding: Finding, port: int, timeout_s: float) -> str:
-    match finding.listening:
-        case Listening.LOOPBACK_ONLY:
-            return f"it listens on port {port} of 127.0.0.1 only; it must listen on 0.0.0.0"
-        case Listening.OTHER_PORT:
-            ports = ", ".join(map(str, finding.ports))
-            return f"it listens on port {ports}, not on port {port} (the app's `port`)"
-        case _:
-            return f"it did not listen on port {port} within {timeout_s:g} s"
 
 
 def why_ended(life: Life, status: int | None) -> str:

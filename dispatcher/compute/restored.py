@@ -71,6 +71,13 @@ class Keeper:
                 )
         return container
 
+    async def is_to_be_dumped(self, life: Life) -> bool:
+        """Of one that is to be stopped. Not where nobody would restore its image: its successor is another, or its time is over. In
+        a thread: CRIU is asked its version, and files are looked at."""
+        if life.is_leaving or life.draining is None or life.draining.cut_at is not None or not self.wants(life.app):
+            return False
+        return await asyncio.to_thread(self.is_due, life)
+
     def is_due(self, life: Life) -> bool:
         """It is to be dumped when it is stopped."""
         if not self.wants(life.app) or life.handle is None or life.handle.kind.dumpable is None:

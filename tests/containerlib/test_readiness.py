@@ -20,6 +20,7 @@ from containerlib.readiness import (
     concurrency_of,
     judge,
     wait_until_listening,
+    why_not,
 )
 from containerlib.sockdiag import TCP_LISTEN, SocketDiag, TcpSocket
 
@@ -245,3 +246,18 @@ async def test_health(text: bytes, healthy: bool) -> None:
 
 async def test_who_refuses_the_connection_is_not_healthy() -> None:
     assert not await answers_health("127.0.0.1", free_port(), "/up", "blog")
+
+
+@pytest.mark.parametrize(
+    ("finding", "words"),
+    [
+        (Finding(Listening.NO), "it did not listen on port 80 within 5 s"),
+        (Finding(Listening.LOOPBACK_ONLY), "it listens on port 80 of 127.0.0.1 only; it must listen on 0.0.0.0"),
+        (
+            Finding(Listening.OTHER_PORT, ports=(443, 8080)),
+            "it listens on port 443, 8080, not on port 80 (its definition's readiness)",
+        ),
+    ],
+)
+def test_what_a_program_does_instead_is_said(finding: Finding, words: str) -> None:
+    assert why_not(finding, 80, 5.0, "its definition's readiness") == words

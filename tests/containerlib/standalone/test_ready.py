@@ -1,21 +1,12 @@
-"""What a program does instead of getting ready. The waiting itself: test_runner.py."""
+"""What needs no waiting. The waiting itself: test_runner.py; what a program does instead of getting ready: test_readiness.py."""
 
-import pytest
+from typing import Any
 
-from containerlib.readiness import Finding, Listening
-from containerlib.standalone.ready import why_not
+from containerlib.spec import ContainerSpec
+from containerlib.standalone.ready import wait_until_ready
+
+NOBODY: Any = None
 
 
-@pytest.mark.parametrize(
-    ("finding", "words"),
-    [
-        (Finding(Listening.NO), "it did not listen on port 80 within 5 s"),
-        (Finding(Listening.LOOPBACK_ONLY), "it listens on port 80 of 127.0.0.1 only; it must listen on 0.0.0.0"),
-        (
-            Finding(Listening.OTHER_PORT, ports=(443, 8080)),
-            "it listens on port 443, 8080, not on port 80 (its definition's readiness)",
-        ),
-    ],
-)
-def test_why_not(finding: Finding, words: str) -> None:
-    assert why_not(finding, 80, 5.0) == words
+async def test_who_names_no_port_is_ready_at_once() -> None:
+    await wait_until_ready(NOBODY, ContainerSpec("blog", ("php",)), "no-tracepoint-is-opened")
