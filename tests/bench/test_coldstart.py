@@ -167,11 +167,13 @@ def test_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_interrupted_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
-    process = subprocess.Popen(  # a shell ignores SIGINT for what it starts in the background, this run of the tests perhaps
-        ["env", "--default-signal=INT", sys.executable, "-m", "bench", "coldstart"],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        stderr=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
+    process = (
+        subprocess.Popen(  # a shell ignores SIGINT for what it starts in the background, this run of the tests perhaps
+            ["env", "--default-signal=INT", sys.executable, "-m", "bench", "coldstart"],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            stderr=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
     )
     assert process.stderr is not None
     with process.stderr:
