@@ -1,5 +1,6 @@
 """The launcher, spoken to as an agent does; and the blanks that it makes."""
 
+import contextlib
 import json
 import os
 import select
@@ -32,6 +33,7 @@ class Lab:
         self.agents: list[socket.socket] = []
         self.fds: list[int] = [seccomp.memory_file(seccomp.compile_filter())]
         self.filter = self.fds[0]
+        self.blanks: list[int] = []  # pidfds
 
     def agent(self) -> socket.socket:
         for _ in range(1000):
@@ -59,16 +61,22 @@ class Lab:
         message, (control, pidfd), _, _ = socket.recv_fds(agent, 65536, 2)
         reply = json.loads(message)
         assert reply["blank"] == slot
-        self.fds += [read, pidfd]
+        self.fds.append(read)
+        self.blanks.append(pidfd)
         connection = socket.socket(fileno=control)
         connection.settimeout(5)
         self.agents.append(connection)
         return reply["pid"], connection, read
 
     def close(self) -> None:
+        """An init outlives everybody else, and a blank half made still makes files."""
+        for pidfd in self.blanks:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            assert select.select([pidfd], [], [], 5)[0]
         for each in self.agents:
             each.close()
-        for fd in self.fds:
+        for fd in (*self.fds, *self.blanks):
             os.close(fd)
         self.process.kill()
         self.process.wait()

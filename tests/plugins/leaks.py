@@ -139,8 +139,15 @@ def cgroups() -> Things:
     return frozenset(found)
 
 
+def processes() -> Things:
+    """Of this run, whoever their parent is by now: a container's init outlives the launcher that made it."""
+    return frozenset(
+        f"process {pid}" for path in _v1_groups()[:1] for pid in (path / "cgroup.procs").read_text().split()
+    )
+
+
 CHECKS: tuple[Callable[[], Things], ...] = (open_files, children)
-KERNEL_CHECKS: tuple[Callable[[], Things], ...] = (mounts, network, cgroups)
+KERNEL_CHECKS: tuple[Callable[[], Things], ...] = (mounts, network, cgroups, processes)
 
 
 def wait_for_rest(check: Callable[[], Things], before: Things, patience_s: float) -> Things:
