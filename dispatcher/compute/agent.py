@@ -13,13 +13,12 @@ import msgspec
 import psutil
 
 from containerlib.sockdiag import SocketDiag
-from dispatcher import units
 from dispatcher.cmdb import codec, keys
 from dispatcher.cmdb.cache import Change, CMCache
 from dispatcher.cmdb.events import EventLog
 from dispatcher.cmdb.registration import Registration
 from dispatcher.cmdb.store import Store, Unavailable
-from dispatcher.compute import connected, logs, metrics, reconcile, strategy
+from dispatcher.compute import connected, described, logs, metrics, reconcile, strategy
 from dispatcher.compute.defined import needs_new_life
 from dispatcher.compute.definitions import Shelf
 from dispatcher.compute.failures import Failures
@@ -263,7 +262,7 @@ class Agent:
             self.tell(life, "refused", f"the kernel refused the new limits: {error}")
             return
         if (app.cpu, app.memory_bytes) != (before.cpu, before.memory_bytes):
-            self.tell(life, "scaled", f"cpu {_cpu_word(app)}, memory {_memory_word(app)}")
+            self.tell(life, "scaled", described.limits_of(app))
             self.rows.put(app.name, life.id, self._row(life))
 
     def _remove(self, app: str) -> None:
@@ -440,7 +439,7 @@ class Agent:
         if expected:
             self._failures.forget(app, id)
             self.tell(life, "stopped", life.draining.reason if life.draining else "")
-            row = msgspec.structs.replace(_resting_row(self._row(life)), reason="")
+            row = msgspec.structs.replace(described.resting(self._row(life)), reason="")
             self.rows.put(app, id, None if life.is_leaving else row)
             waiters = self._waiting.pop(life.name, ())
             for waiter in waiters:  # it was told to go while somebody waited for it
@@ -454,7 +453,7 @@ class Agent:
         ran_s = now - life.running_since if life.running_since else 0.0
         rest_s = self._failures.record(app, id, life.problem, ran_s=ran_s, now=now)
         status = Status.FAILED if rest_s else Status.REGISTERED
-        row = _resting_row(self._row(life))
+        row = described.resting(self._row(life))
         self.rows.put(app, id, msgspec.structs.replace(row, status=status, reason=life.problem[:500]))
         self.tell(life, "failed", life.problem)
         metrics.FAILURES.labels("died" if ran_s else "start").inc()
@@ -473,18 +472,7 @@ class Agent:
         self.history.record(app, row)
 
     def _row(self, life: Life) -> ContainerRow:
-        return ContainerRow(
-            compute=self._settings.compute,
-            status=life.status,
-            generation=life.generation,
-            local_address=life.address,
-            cpu=_cpu_word(life.app),
-            memory=_memory_word(life.app),
-            image=life.image or (life.handle.etc_image if life.handle else ""),
-            started=life.started,
-            expires=life.expires,
-            reason=life.draining.reason if life.draining else str(life.cause),
-        )
+        return described.row_of(life, self._settings.compute)
 
     # ---- as time goes by
 
@@ -660,30 +648,8 @@ def _host() -> Host:
     return Host(memory.total, memory.available)
 
 
-def _resting_row(row: ContainerRow) -> ContainerRow:
-    return msgspec.structs.replace(
-        row,
-        status=Status.REGISTERED,
-        address="",
-        local_address="",
-        cpu="",
-        memory="",
-        image="",
-        started=0.0,
-        expires=0.0,
-    )
-
-
 def _must_restart(app: App, life: Life) -> bool:
     """It differs in what only a new process can take in; the policy is read anew at each decision."""
     old = life.app
     live = {name: getattr(old.spec, name) for name in ("policy", *LIVE)}
     return msgspec.structs.replace(app.spec, **live) != old.spec or app.uid != old.uid
-
-
-def _cpu_word(app: App) -> str:
-    return "" if app.cpu is None else units.format_cpu(app.cpu)
-
-
-def _memory_word(app: App) -> str:
-    return "" if app.memory_bytes is None else units.format_memory(app.memory_bytes)
