@@ -23,6 +23,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "dispatcher/units.py": "tests/containerlib/test_units.py",
     "dispatcher/quickstart/main.py": "tests/system/test_quickstart.py",
     "dispatcher/compute/life.py": "tests/dispatcher/compute/test_lives.py",
+    "dispatcher/compute/imaged.py": "tests/system/test_restored.py",
     # What only shows through real sockets is tested by what it does.
     "addons/connections.py": "tests/addons/test_refusing.py",
     "addons/exchange.py": "tests/addons/test_waking.py",

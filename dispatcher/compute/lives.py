@@ -16,10 +16,8 @@ from pathlib import Path
 from containerlib import starting
 from containerlib.bind import BindMount
 from containerlib.cgroups import Limits
-from containerlib.checkpoint.criu import CriuFailed, Unavailable
-from containerlib.checkpoint.images import NoImage
 from containerlib.checks import SpecError
-from containerlib.handle import BlankLost, Container, Kind, StartFailed
+from containerlib.handle import BlankLost, Container, StartFailed
 from containerlib.hooks import Phase
 from containerlib.identity import Identity
 from containerlib.readiness import (
@@ -41,6 +39,7 @@ from dispatcher.compute.defined import container_spec, needs_new_life
 from dispatcher.compute.definitions import Shelf
 from dispatcher.compute.helper import Helper
 from dispatcher.compute.hooked import Hooked
+from dispatcher.compute.imaged import Imaged
 from dispatcher.compute.journal import Journal, Record
 from dispatcher.compute.life import Draining, Life, Listener
 from dispatcher.compute.policies import network_policy
@@ -85,7 +84,7 @@ class Lives:
         self._shelf = shelf
         self._helper = helper
         self._hooked: dict[str, Hooked] = {}  # by life, of those whose definitions have functions
-        self._keeper = keeper
+        self._imaged = Imaged(runtime, keeper, journal, listener)
         self._lives: dict[str, dict[str, Life]] = {}
         self._journalled: dict[
             tuple[str, str], int
@@ -110,7 +109,7 @@ class Lives:
 
     def forget(self, app: str) -> None:
         """Of one that was removed: what is kept to begin it from."""
-        self._keeper.forget(app)
+        self._imaged.forget(app)
 
     @property
     def host_address(self) -> str:
@@ -151,9 +150,10 @@ class Lives:
             if life.app.spec.image:
                 await self._find_root(life)
             await self._phases(life, Phase.SETUP, Phase.BEFORE_FORK)
-            if self._keeper.wants(life.app):
-                if not await self._restore(life):
-                    await self._make_to_be_dumped(life)
+            if self._imaged.wants(life.app):
+                if not await self._imaged.restore(life):
+                    await self._imaged.make(life)
+                    life.phases |= await self._wake(life)
             else:
                 while not await self._wake_a_blank(life):
                     pass
@@ -196,43 +196,6 @@ class Lives:
         began = time.perf_counter()
         life.root = await self._roots.find(life.app, life.definition)
         life.phases["image"] = _ms_since(began)
-
-    async def _restore(self, life: Life) -> bool:
-        """False: it has to be started anew."""
-        began = time.perf_counter()
-        try:
-            life.handle = await self._keeper.restore(life.app)
-        except (StartFailed, NoImage, Unavailable) as error:
-            self._listener.tell(life, "not_restored", f"{error}; it is started anew")
-            if not isinstance(error, Unavailable):  # the image may be as good as ever
-                self._keeper.forget(life.app.name)
-            return False
-        if life.handle is None:
-            return False
-        life.phases["restore"] = _ms_since(began)
-        self._journal.write(life.record())
-        self._listener.tell(life, "restored", f"from its image, in {life.phases['restore']:.0f} ms")
-        return True
-
-    async def _make_to_be_dumped(self, life: Life) -> None:
-        """Not of the reserve: whose it will be must be known first."""
-        began = time.perf_counter()
-        async with asyncio.timeout(life.app.spec.policy.start_timeout_s):
-            life.handle = await self._runtime.make_blank(kind=Kind(dumpable=life.app.uid))
-        life.phases["queue"] = _ms_since(began)
-        self._journal.write(life.record())
-        life.phases |= await self._wake(life)
-
-    async def _dump(self, life: Life) -> bool:
-        """Instead of asking it to stop: nothing is in flight, and nobody waits. True: it is to be killed."""
-        try:
-            image = await self._keeper.take(life)
-        except (CriuFailed, Unavailable) as error:
-            self._listener.tell(life, "not_dumped", str(error))
-            return False
-        size = units.format_memory(image.manifest.size_bytes)
-        self._listener.tell(life, "dumped", f"an image of {size} was taken, to be restored when it is wanted")
-        return True
 
     async def _wake_a_blank(self, life: Life) -> bool:
         """False: that one had died in reserve."""
@@ -578,7 +541,7 @@ class Lives:
         await self._phases(life, Phase.BEFORE_STOP)
         if life.ended.is_set():
             return
-        if await self._keeper.is_to_be_dumped(life) and await self._dump(life):
+        if await self._imaged.dump(life):
             life.handle.kill()
             return
         if life.definition:
