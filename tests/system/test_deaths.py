@@ -172,7 +172,7 @@ async def test_a_request_that_finds_no_launcher_waits_for_one_and_not_for_ever(h
     await host.app("blog", policy=Policy(start_timeout_s=30))
     await host.app("shop", policy=Policy(start_timeout_s=1))
     for number in range(host.settings.blanks):
-        await host.app(f"before{number}", policy=Policy(start_timeout_s=0.2))
+        await host.app(f"before{number}", policy=Policy(start_timeout_s=2))
     host.kill_launcher()
     for number in range(host.settings.blanks):  # they take what there is of the reserve
         await host.ensure(f"before{number}")
