@@ -186,10 +186,18 @@ class Runtime:
         )
 
     async def etc_image(self) -> Path:
-        """The current version, looked up again when the last look is old: apt may have changed what it is made of."""
+        """The current version, looked up again when the last look is old: apt may have changed what it is made of. Raises OSError
+        where there is none yet and none can be made."""
         if self._etc is None or time.monotonic() - self._etc[0] > FINGERPRINT_EVERY_S:
             build = functools.partial(usr.build_etc, self.config.images, mapped=self.maps_users)
-            self._etc = (time.monotonic(), await self._blocking(build))
+            try:
+                image = await self._blocking(build)
+            except OSError as error:
+                if self._etc is None:
+                    raise
+                _log.warning("containers keep the /etc that they have: %s", error)
+                image = self._etc[1]
+            self._etc = (time.monotonic(), image)
         return self._etc[1]
 
     def _take_slot(self) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from containerlib.idmap import APP_USER
 from containerlib.plan import GENERATED, generated_names, user_files
+from containerlib.whole import no_room
 
 COPIED = (
     "alternatives",
@@ -60,10 +61,18 @@ def fingerprint(etc: Path = Path("/etc"), *, mapped: bool = True) -> str:
 
 def build_etc(images: Path, etc: Path = Path("/etc"), *, mapped: bool = True) -> Path:
     """The image of this moment's host, built if it is not there yet. Root's, readable by everybody. `mapped`: for containers in
-    user namespaces, in which every app's user has the same number."""
+    user namespaces, in which every app's user has the same number. Raises OSError."""
     image = images / fingerprint(etc, mapped=mapped)
     if image.is_dir():
         return image
+    try:
+        _build(images, image, etc, mapped=mapped)
+    except OSError as error:
+        raise no_room(error, images) from error
+    return image
+
+
+def _build(images: Path, image: Path, etc: Path, *, mapped: bool) -> None:
     images.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=images, prefix=".building-") as building:
         root = Path(building) / "etc"
@@ -85,7 +94,6 @@ def build_etc(images: Path, etc: Path = Path("/etc"), *, mapped: bool = True) ->
         except OSError:
             if not image.is_dir():  # else another process built the same one
                 raise
-    return image
 
 
 def remove_unused(images: Path, used: Iterable[str]) -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from containerlib.whole import no_room
 
 READ_BYTES = 1 << 16
 
@@ -26,10 +28,19 @@ class File:
 
     def write(self, data: bytes) -> None:
         if self._size and self._size + len(data) > self._bytes_max:
-            os.close(self._fd)
-            self.path.replace(f"{self.path}.1")
-            self._open()
+            self._begin_anew()
         self._size += os.write(self._fd, data)
+
+    def _begin_anew(self) -> None:
+        """Raises OSError, and all is as it was: a number that was closed may be another file's by the next write."""
+        full, previous = self._fd, Path(f"{self.path}.1")
+        self.path.replace(previous)
+        try:
+            self._open()
+        except OSError:
+            previous.replace(self.path)
+            raise
+        os.close(full)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -40,6 +51,7 @@ class Terminal:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self.path = Path(f"/proc/self/fd/{fd}")
 
     def write(self, data: bytes) -> None:
         with suppress(BrokenPipeError):
@@ -53,10 +65,13 @@ Sink = File | Terminal
 
 
 class Output:
-    """Follows both FIFOs until it is closed; then takes along what is still in them."""
+    """Follows both FIFOs until it is closed; then takes along what is still in them. `say` hears, once until it is over, that what
+    the container writes is lost."""
 
-    def __init__(self, fds: Sequence[int], sinks: Sequence[Sink]) -> None:
+    def __init__(self, fds: Sequence[int], sinks: Sequence[Sink], say: Callable[[str], None]) -> None:
         self._sinks = dict(zip(fds, sinks, strict=True))
+        self._say = say
+        self._is_lossy = False
         for fd in fds:
             asyncio.get_running_loop().add_reader(fd, self._read, fd)
 
@@ -68,10 +83,14 @@ class Output:
         if not data:
             asyncio.get_running_loop().remove_reader(fd)
             return False
+        sink = self._sinks[fd]
         try:
-            self._sinks[fd].write(data)
-        except OSError:  # a full disk must not take the container down
-            return True
+            sink.write(data)
+            self._is_lossy = False
+        except OSError as error:  # a full disk must not take the container down
+            if not self._is_lossy:
+                self._say(f"what it writes is lost: {no_room(error, sink.path)}")
+            self._is_lossy = True
         return True
 
     def close(self, *, rest_bytes_max: int = 1 << 22) -> None:

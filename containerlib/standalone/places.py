@@ -26,6 +26,7 @@ from containerlib.cgroups.settings import controllers
 from containerlib.cgroups.tree import version
 from containerlib.spec import ContainerSpec
 from containerlib.spec.process import ID_BASE_MAX
+from containerlib.whole import write_whole
 
 SUBNET_PREFIX = 28
 # Above what the platform hands to its apps.
@@ -106,10 +107,7 @@ class Place:
 
     def write(self, record: Record) -> None:
         """Whole or not at all, whoever reads it when. The environment in it is nobody's business."""
-        fresh = self.directory / "record.new"
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(record))
-        fresh.replace(self.directory / "record.json")
+        write_whole(self.directory / "record.json", msgspec.json.encode(record), 0o600)
 
     def record(self) -> Record | None:
         return read_record(self.settings, self.name)
@@ -257,9 +255,7 @@ def _range_of(settings: Settings, name: str) -> int:
         taken = set(ranges.values())
         free = (base for base in range(ID_BASE_FIRST, ID_BASE_MAX, idmap.IDS) if base not in taken)
         if (base := next(free, None)) is None:
-            raise Taken(f"no range of user ids is left in {path}")
+            raise Taken(f"no range of user ids is left in {path}: take names out of it whose files are gone")
         ranges[name] = base
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(ranges))
-        fresh.replace(path)
+        write_whole(path, json.dumps(ranges).encode())
     return ranges[name]

@@ -60,8 +60,9 @@ class Outcome:
 
 
 def to_stderr(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # a log without room must not end the container that it tells of
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 @dataclass
@@ -244,13 +245,16 @@ class Runner:
         groups = tuple(str(directory) for directory in container.group.directories())
         numbers = {"pid": container.pid, "start_time": container.start_time}
         self._record(**numbers, address=container.address, cgroups=groups)
-        self._output = output.Output(container.logs, self.sinks or self._log_files())
+        self._output = output.Output(container.logs, self.sinks or self._log_files(), self._complain)
 
     def _tell_of_restore(self, container: Container) -> None:
         number = self.spec.checkpoint.signal if self.spec.checkpoint else None
         if number is not None:
             with suppress(ProcessLookupError):  # it has ended, which shows
                 signal.pidfd_send_signal(container.program.pidfd if container.program else container.pidfd, number)
+
+    def _complain(self, text: str) -> None:
+        self.say(f"{self.spec.name}: {text}")
 
     def _log_files(self) -> tuple[output.Sink, output.Sink]:
         bytes_max = self.spec.log.bytes_max

@@ -63,6 +63,7 @@ class Agent:
         self.registration = Registration(store, keys.compute_key(settings.compute))
         self._waiting: dict[str, list[Waiter]] = {}  # by life
         self._failures = Failures()
+        self._without_uids: dict[str, str] = {}  # apps for which there is no range of user ids, and why
         self._measured: dict[str, Measured] = {}  # of apps that may choose how they come back
         self._changed: dict[str, None] = {}  # apps to reconcile
         self._reconcile_wanted = asyncio.Event()
@@ -168,7 +169,7 @@ class Agent:
                 self._remove(name)
             return
         if app.uid is None and self._acts_for(name):
-            await service.claim_uids(self._store, name)
+            await self._claim_uids(name)
         applied = self._shelf.applied(app)
         if applied.spec.image:
             await self._roots.prepare(applied, self._shelf.get(app.spec.definition))
@@ -181,6 +182,18 @@ class Agent:
         awake = app.switch is Switch.ON and any(entry.status in at_work and not entry.leaving for entry in entries)
         for step in reconcile.count_steps(app.containers, entries, awake=awake and app.containers > 1):
             self._take_step(app, step)
+
+    async def _claim_uids(self, app: str) -> None:
+        try:
+            await service.claim_uids(self._store, app)
+        except Problem as problem:
+            if self._without_uids.get(app) != problem.message:
+                self._without_uids[app] = problem.message
+                row = EventRow(time.time(), "refused", f"{problem.message}; {problem.hint}")
+                self.history.record(app, row)
+            self._tell_news()
+            raise
+        self._without_uids.pop(app, None)
 
     def _put_right(self, life: Life) -> None:
         """The row of a container with a life is its agent's alone, whoever deleted or changed it by hand."""
@@ -274,6 +287,7 @@ class Agent:
                 self.rows.put(app, id, None)
                 self._failures.forget(app, id)
         self._measured.pop(app, None)
+        self._without_uids.pop(app, None)
         if not self.lives.of(app):
             self._roots.forget(app)
             logs.remove(self._settings.log_dir, app)
@@ -308,7 +322,7 @@ class Agent:
             waiter(min(running, key=lambda life: (life.id != id, life.in_flight)))
             return
         starting = sorted(lives, key=lambda life: life.id != id)
-        if not starting and self._cache.app(app_name) is None and cause is Cause.REQUEST:
+        if not starting and not self._is_known(app_name) and cause is Cause.REQUEST:
             await_word = self._ensure_when_known(app_name, id, detail, waiter)
             self._tasks.start(await_word, name=f"wait for word of {app_name}")
             return
@@ -319,14 +333,22 @@ class Agent:
             return
         self._waiting.setdefault(life.name, []).append(waiter)
 
+    def _is_known(self, app_name: str) -> bool:
+        """With its user ids, or why it has none."""
+        app = self._cache.app(app_name)
+        return app is not None and (app.uid is not None or app_name in self._without_uids)
+
     async def _ensure_when_known(self, app_name: str, id: str, detail: str, waiter: Waiter) -> None:
         """A proxy knows an app before it asks for it; where we do not, its watch was quicker, or ours is not back yet."""
         try:
             async with asyncio.timeout(WORD_S):
-                while self._cache.app(app_name) is None:
+                while not self._is_known(app_name):
                     await self._news.wait()
         except TimeoutError:
-            if self._cache.revision:
+            if self._cache.app(app_name) is not None:
+                why = f"app {app_name} has no range of user ids yet (key apps/{app_name}/uid_base)"
+                waiter(Problem(Code.CMDB_DOWN, why, retry_after_s=WORD_S))
+            elif self._cache.revision:
                 waiter(Problem(Code.UNKNOWN_APP, f"there is no app {app_name!r}"))
             else:
                 waiter(Problem(Code.CMDB_DOWN, f"nothing is known of app {app_name} yet", retry_after_s=WORD_S))
@@ -450,6 +472,8 @@ class Agent:
 
     def _failed(self, life: Life) -> None:
         app, id, now = life.app.name, life.id, time.monotonic()
+        if life.app.uid is None:
+            life.problem = self._without_uids.get(app, life.problem)
         ran_s = now - life.running_since if life.running_since else 0.0
         rest_s = self._failures.record(app, id, life.problem, ran_s=ran_s, now=now)
         status = Status.FAILED if rest_s else Status.REGISTERED

@@ -105,8 +105,7 @@ class Daemon:
                     journal.write(msgspec.structs.replace(record, gone=True))
             left = await runtime.sweep({record.slot for record in adopted})
             _log.info("adopted %d containers, removed what was left of %d slots", len(adopted), len(left))
-            images = {record.etc_image for record in adopted} | {(await runtime.etc_image()).name}
-            usr.remove_unused(_config(settings).images, images)
+            await self._remove_old_etc(runtime, {record.etc_image for record in adopted})
             self._tasks.start(self._stay_connected(runtime), name="launcher")
             pool.start()
             agent.start()
@@ -125,6 +124,14 @@ class Daemon:
             events.close()
             journal.close()
             await runtime.close()
+
+    async def _remove_old_etc(self, runtime: Runtime, used: set[str]) -> None:
+        try:
+            used.add((await runtime.etc_image()).name)
+        except OSError as error:  # what runs goes on; whoever is woken before there is room is told the same
+            _log.error("containers have no /etc: %s", error)
+        else:
+            usr.remove_unused(_config(self._settings).images, used)
 
     def _open_events(self) -> ListenEvents:
         events = ListenEvents(self._settings.cgroup)

@@ -1,8 +1,10 @@
 """What a host lacks or runs out of: what can, falls back and works; what cannot, says what to do, and leaves nothing half-made."""
 
 import functools
+import itertools
 import os
 import resource
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -11,9 +13,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dispatcher.domain import Policy
+from dispatcher.cmdb import codec, keys
+from dispatcher.cmdb.store import Delete, Put
+from dispatcher.coreapi.uids import bases
+from dispatcher.domain import AppSpec, Policy
+from dispatcher.problems import Problem
 from tests.fakes import lacking
-from tests.plugins.compute import Host, fetch, until
+from tests.plugins.compute import HTTPD, Host, fetch, until
 
 pytestmark = pytest.mark.system
 SHORT = Policy(start_timeout_s=0.5)
@@ -147,6 +153,62 @@ async def use_up_reserve(host: Host, disk: Path) -> None:
         pass
     await host.app("other")
     await host.wake("other")
+
+
+async def test_a_state_directory_without_room_leaves_sites_served(host: Host) -> None:
+    """The logs lie there, too, as they do where a host has one disk. What an agent needs to begin anew it says, with the remedy."""
+    host.kill_agent()
+    host.kill_launcher()
+    (host.directory / "state/images").unlink()
+    with small_disk(host.settings.state_dir, "size=4m,mode=755") as disk:
+        host.settings = msgspec.structs.replace(host.settings, log_dir=str(disk / "log"), blanks=1)
+        await host.start()
+        talking = ("sh", "-c", "for n in 1 2 3 4; do echo $n; done; exec busybox httpd -f -p 80 -h /srv")
+        (host.content / "index.html").write_text("hello")
+        await host.app("blog", *talking)
+        live = await host.wake("blog")
+        fill(disk / "filler")
+        assert (await fetch(live.address)).endswith(b"hello")
+        await (await host.proxy()).stop("blog")
+        live = await host.wake("blog")  # the /etc is there
+        assert (await fetch(live.address)).endswith(b"hello")
+        await until(lambda: "No space left on device" in host.log.read_text())
+
+        await host.detach()
+        host.kill_agent()
+        shutil.rmtree(disk / "images/etc")
+        fill(disk / "filler")
+        await host.start_agent()
+        assert (await host.wake("blog")).address == live.address
+        assert (await fetch(live.address)).endswith(b"hello")
+        await host.app("late", policy=SHORT)
+        refused = await host.refused("late")
+        assert f"make room on its file system, then try again: '{disk}/images/etc'" in refused.message
+        await until(lambda: not any((disk / "images/etc").iterdir()))  # nothing half-made, between two attempts
+        (disk / "filler").unlink()
+        await host.until_answer("late")
+        await end(host)
+
+
+async def test_an_app_for_which_no_user_ids_are_left_is_told_until_there_are(host: Host) -> None:
+    """Every range that it could have is another's."""
+    await host.app("owner")
+    claims = [Put(keys.uid_key(base), b"owner") for base in bases("late")]
+    for some in itertools.batched(claims, 100):
+        await host.store.commit([], some)
+    with pytest.raises(Problem, match="the 256 ranges of user ids that app 'late' could have are all in use"):
+        await host.app("late")
+    await host.store.commit([], [Put(keys.spec_key("late"), codec.encode(AppSpec(HTTPD)))])  # by hand: nobody asks
+    refused = await host.refused("late")
+    assert "the 256 ranges of user ids that app 'late' could have are all in use" in refused.message
+    assert "the 256 ranges" in (await host.event("late", "refused")).message
+    await host.wake("owner")
+    await host.store.commit([], [Put(keys.spec_key("quick"), codec.encode(AppSpec(HTTPD)))])
+    await host.wake("quick")  # asked for while it is given its own
+    await host.store.commit([], [Delete(claims[7].key)])
+    await host.until_answer("late")
+    for some in itertools.batched(claims, 100):
+        await host.store.commit([], [Delete(claim.key) for claim in some])
 
 
 @pytest.mark.parametrize(

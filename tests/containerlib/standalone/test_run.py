@@ -10,12 +10,15 @@ import struct
 import subprocess
 import termios
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from containerlib import process
-from containerlib.standalone.places import Taken, is_held
+from containerlib import kernel, process
+from containerlib.standalone.places import Record, Taken, is_held, records, wait_until_free
 from containerlib.standalone.run import Job, NotStarted, clear_away, run_detached
 from tests.containerlib.conftest import HTTPD, SLEEP, Box, until
 
@@ -149,3 +152,58 @@ def test_a_shell_on_a_terminal_of_the_containers_own(box: Box) -> None:
     finally:
         terminal.close()
     assert box.names() == []
+
+
+ANSWERS = """    program = (
+        "import socket\\nserver = socket.create_server(('', 80))\\nwhile True:\\n    peer = server.accept()[0]\\n"
+        "    print('x' * 5000)\\n    peer.sendall(b'hello')\\n    peer.close()\\n"
+    )
+    c.command('/usr/bin/python3', '-SIuc', program)
+    c.readiness(port=80)
+    c.stop(grace=0)
+"""
+
+
+@pytest.fixture
+def full(box: Box) -> Iterator[Path]:
+    """A small disk for what outlives a container, its logs included; the file that fills it, when it is to be full."""
+    (box.directory / "state/images").unlink()
+    kernel.mount("tmpfs", str(box.directory / "state"), "tmpfs", 0, "size=2m,mode=755")
+    box.settings = replace(box.settings, log_dir=box.directory / "state/log")
+    try:
+        yield box.directory / "state/filler"
+        for record in records(box.settings):
+            os.kill(record.runner, signal.SIGTERM)
+            wait_until_free(box.settings, record.name)
+    finally:
+        kernel.umount2(str(box.directory / "state"), kernel.MNT_DETACH)
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
+def answer(record: Record) -> bytes:
+    with socket.create_connection((record.address, 80), timeout=5) as peer:
+        return peer.recv(5)
+
+
+def test_a_full_disk_of_state_and_logs_is_told_and_what_runs_goes_on(box: Box, full: Path) -> None:
+    record = run_detached(job(box, ANSWERS))
+    fill(full)
+    # More than its FIFO or the rest of the disk could hold; that it is lost cannot be told either.
+    assert {answer(record) for _ in range(40)} == {b"hello"}
+    refused = box.call("run", box.define(SLEEP, "other"))
+    said = f"No space left on device: make room on its file system, then try again: '{box.directory}/state/ids.json'"
+    assert (refused.returncode, said in refused.stderr) == (1, True), refused.stderr
+    image = "    c.bootstrap.image('small', Directory('/usr/share/doc/base-files'))\n    c.command('true')\n"
+    head = "from containerlib.bootstrap.directory import Directory\n"
+    refused = box.call("create", box.define(image, "third", head))
+    assert refused.returncode == 1 and "No space left" in refused.stderr
+    assert f"{box.directory}/state" in refused.stderr and "make room" in refused.stderr
+    assert (answer(record), box.names()) == (b"hello", ["web"])
+    full.unlink()
+    assert box.call("run", box.define("    c.command('true')\n", "other")).returncode == 0
+    assert box.call("kill", "web").returncode == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from containerlib.standalone.runner import to_stderr
 from tests.containerlib.conftest import HTTPD, SLEEP, Box, until
 
 pytestmark = pytest.mark.system
@@ -317,3 +318,11 @@ def test_a_service_of_the_host_that_was_allowed_and_one_that_was_not(box: Box) -
     assert (refused.returncode, allowed.returncode) == (0, 0)
     assert allowed.stdout == "0\n"
     assert refused.stdout not in ("", "0\n")
+
+
+def test_a_log_without_room_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", full)
+        to_stderr("its lifespan is over")
+        with open("/dev/null", "w") as nowhere:  # for what is in its buffer still
+            os.dup2(nowhere.fileno(), full.fileno())
