@@ -5,12 +5,14 @@ app to app (hosts) is a link to a file that the container's start writes. A vers
 hash of what is in it: built beside, renamed into place, shared read-only by all containers, removed when nobody uses it.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from containerlib.idmap import APP_USER
@@ -46,6 +48,7 @@ COPIED = (
     "terminfo",
     "timezone",
 )
+BUILDING = ".building-"
 HOSTNAME = "/proc/sys/kernel/hostname"
 _RECIPE = "3"  # counts up when the same host files are to give another image
 
@@ -66,15 +69,30 @@ def build_etc(images: Path, etc: Path = Path("/etc"), *, mapped: bool = True) ->
     if image.is_dir():
         return image
     try:
-        _build(images, image, etc, mapped=mapped)
+        images.mkdir(parents=True, exist_ok=True)
+        with _alone(images):
+            if not image.is_dir():  # nobody else has built it meanwhile
+                _build(images, image, etc, mapped=mapped)
     except OSError as error:
         raise no_room(error, images) from error
     return image
 
 
+@contextmanager
+def _alone(images: Path) -> Iterator[None]:
+    """The only one who builds or removes there, with what builders that died have left gone."""
+    lock = os.open(images / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in images.glob(f"{BUILDING}*"):
+            shutil.rmtree(left)
+        yield
+    finally:
+        os.close(lock)
+
+
 def _build(images: Path, image: Path, etc: Path, *, mapped: bool) -> None:
-    images.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=images, prefix=".building-") as building:
+    with tempfile.TemporaryDirectory(dir=images, prefix=BUILDING) as building:
         root = Path(building) / "etc"
         root.mkdir(mode=0o755)
         for path in _files(etc, COPIED):
@@ -89,18 +107,17 @@ def _build(images: Path, image: Path, etc: Path, *, mapped: bool) -> None:
             (root / name).chmod(0o644)
         for directory, _, _ in os.walk(root):  # whatever the umask: tenants read it
             Path(directory).chmod(0o755)
-        try:
-            root.rename(image)
-        except OSError:
-            if not image.is_dir():  # else another process built the same one
-                raise
+        root.rename(image)
 
 
 def remove_unused(images: Path, used: Iterable[str]) -> None:
-    kept = set(used)
-    for image in images.iterdir() if images.is_dir() else ():
-        if image.name not in kept:
-            shutil.rmtree(image, ignore_errors=True)
+    kept = {".lock", *used}
+    if not images.is_dir():
+        return
+    with _alone(images):
+        for image in images.iterdir():
+            if image.name not in kept:
+                shutil.rmtree(image, ignore_errors=True)
 
 
 def nameservers() -> str:

@@ -22,7 +22,7 @@ from containerlib.spec import ContainerSpec
 from containerlib.standalone import output
 from containerlib.standalone.hands import Hands
 from containerlib.standalone.machine import clean
-from containerlib.standalone.places import Place, Record, Settings, Taken, hold, is_held, read_record
+from containerlib.standalone.places import Place, Record, Settings, Taken, hold, is_held
 from containerlib.standalone.runner import Outcome, Runner, to_stderr
 from containerlib.standalone.worker import tasks_of
 from containerlib.terminal import raw, relay
@@ -49,11 +49,12 @@ class Job:
 
 
 def clear_away(settings: Settings, name: str) -> bool:
-    """What a runner left which died. False: there is nothing. Raises Taken while one lives."""
-    if read_record(settings, name) is None:
+    """What a runner left which died. False: there was no container. Raises Taken while one lives."""
+    if not (settings.run_dir / name).is_dir():
         return False
     with hold(settings, name) as place:
-        if (left := place.record()) is None:
+        if (left := place.record()) is None:  # it had not got so far, or was the one to clear away
+            place.remove()
             return False
         asyncio.run(clean(place, left))
     return True

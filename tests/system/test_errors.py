@@ -184,7 +184,9 @@ async def test_a_state_directory_without_room_leaves_sites_served(host: Host) ->
         await host.app("late", policy=SHORT)
         refused = await host.refused("late")
         assert f"make room on its file system, then try again: '{disk}/images/etc'" in refused.message
-        await until(lambda: not any((disk / "images/etc").iterdir()))  # nothing half-made, between two attempts
+        await until(
+            lambda: not any((disk / "images/etc").glob(".building-*"))
+        )  # nothing half-made, between two attempts
         (disk / "filler").unlink()
         await host.until_answer("late")
         await end(host)

@@ -1,4 +1,5 @@
-"""The steps of a start, found where they are taken: whoever is watched halts at the one that it was told to.
+"""The steps of a start, or of a runner's whole life, found where they are taken: whoever is watched halts at the one that it was
+told to.
 
 A step is a call of the kernel that changes something, and the function of ours that makes it. They are seen by Python's profiler
 in the real code of launcher, blank and agent, so that none is to be listed here, and a new one cannot be forgotten.
@@ -19,8 +20,8 @@ from typing import Any
 STEP_BYTES, STEPS_MAX = 160, 2000  # of each list
 STEPS_OF_BLANK, STEPS_OF_CHILD = 200, 20  # in the list of all blanks: each process has its own part of it
 RECORD, ARMED, HALTED, GO = b"r", b"a", b"h", b"g"
-LAUNCHER, BLANK, AGENT = "launcher", "blank", "agent"
-ROLES = (LAUNCHER, BLANK, AGENT)
+LAUNCHER, BLANK, AGENT, RUNNER = "launcher", "blank", "agent", "runner"
+ROLES = (LAUNCHER, BLANK, AGENT, RUNNER)
 _HEAD_BYTES = 4096  # state, role of the wanted step, its name
 _LIST_BYTES = STEP_BYTES * STEPS_MAX
 SIZE = _HEAD_BYTES + _LIST_BYTES * len(ROLES)
@@ -117,6 +118,8 @@ class Watched:
 
     def _reached(self, ours: str, call: str, state: bytes) -> None:
         name = f"{ours}: {call}"
+        if self._role == RUNNER and os.getpid() != self._pid:
+            return  # its helpers: they end with it
         if self._role == LAUNCHER and os.getpid() != self._pid:
             self._role = BLANK  # this is its fork
             self._count = self._forks * STEPS_OF_BLANK

@@ -94,12 +94,16 @@ def test_everybody_may_read_an_image_whatever_the_umask(tmp_path: Path, etc: Pat
     assert not any(path.stat().st_mode & 0o022 for path in image.rglob("*") if not path.is_symlink())
 
 
+def names(images: Path) -> list[str]:
+    return [each.name for each in images.iterdir() if each.name != ".lock"]
+
+
 def test_the_same_host_gives_the_same_version_built_once(tmp_path: Path, etc: Path) -> None:
     image = usr.build_etc(tmp_path / "images", etc)
     before = image.stat().st_ctime_ns
     assert usr.build_etc(tmp_path / "images", etc) == image
     assert image.stat().st_ctime_ns == before
-    assert [each.name for each in (tmp_path / "images").iterdir()] == [image.name]
+    assert names(tmp_path / "images") == [image.name]
 
 
 def change_text(etc: Path) -> None:
@@ -153,7 +157,7 @@ def test_two_builders_at_once(tmp_path: Path, etc: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(built) == 4 and len(set(built)) == 1
-    assert [each.name for each in images.iterdir()] == [built[0].name]
+    assert names(images) == [built[0].name]
 
 
 def test_a_builder_that_died_leaves_no_half_image(tmp_path: Path, etc: Path) -> None:
@@ -166,6 +170,7 @@ def test_a_builder_that_died_leaves_no_half_image(tmp_path: Path, etc: Path) -> 
     assert done.returncode == 9
     image = usr.build_etc(images, etc)
     assert "localtime" in contents(image)
+    assert names(images) == [image.name]
 
 
 def test_unused_images_are_removed(tmp_path: Path, etc: Path) -> None:
@@ -176,7 +181,7 @@ def test_unused_images_are_removed(tmp_path: Path, etc: Path) -> None:
     new = usr.build_etc(images, etc)
     assert old != new
     usr.remove_unused(images, [new.name])
-    assert [each.name for each in images.iterdir()] == [new.name]
+    assert names(images) == [new.name]
 
 
 def test_a_host_without_any_of_it_still_gives_an_image(tmp_path: Path) -> None:
