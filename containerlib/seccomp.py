@@ -221,3 +221,8 @@ def _add_only(rules: seccomp.SyscallFilter, name: str, argument: int, value: int
 def _known(names: tuple[str, ...]) -> list[str]:
     """Those that this architecture has: arm64 has no fork and no open."""
     return [name for name in names if seccomp.resolve_syscall(seccomp.Arch.NATIVE, name) >= 0]
+
+
+def number_of(name: str) -> int:
+    """Of a system call, on this machine; below 0 for what is none here."""
+    return int(seccomp.resolve_syscall(seccomp.Arch.NATIVE, name))

@@ -30,6 +30,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "addons/lean.py": "tests/addons/test_scripts.py",
     "addons/proxybase.py": "tests/addons/test_waking.py",
     "addons/streams.py": "tests/addons/test_passing.py",
+    "containerlib/checkpoint/halt.py": "tests/containerlib/checkpoint/test_halting.py",
+    "containerlib/checkpoint/ptrace.py": "tests/containerlib/checkpoint/test_halting.py",
     "containerlib/images/bench.py": "tests/containerlib/images/test_build.py",
     "containerlib/images/fields.py": "tests/containerlib/images/test_steps.py",
     "containerlib/images/progress.py": "tests/containerlib/images/test_build.py",

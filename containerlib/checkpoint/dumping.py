@@ -3,6 +3,7 @@
     image = await dump(criu, container, facts, directory, leave_running=False)
 
 CRIU leaves its processes stopped, so that their files are read as they were at that moment; then it goes on, or its caller ends it.
+One that was halted before (halting.py) goes on with that, too.
 """
 
 import asyncio
@@ -67,6 +68,7 @@ async def dump(
     try:
         await until_executed(container)
     except (StartFailed, TimeoutError) as error:
+        resume(container)
         raise CriuFailed(f"{facts.name} was never executed: {error}") from error
     mounts = (*MOUNTS, *((f"own{number}", target) for number, target in enumerate(facts.targets)))
     with images.making(directory) as fresh:

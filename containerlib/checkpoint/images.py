@@ -34,6 +34,7 @@ _DUMPING = ".dumping-"
 class Moment(StrEnum):
     """Of a life, at which an image was taken."""
 
+    HALTED = "halted"  # right before a system call, such as listen(): what is restored of it is let go on
     READY = "ready"
     WARMED = "warmed"  # after a request
 

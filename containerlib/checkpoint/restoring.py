@@ -10,16 +10,18 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals, pidfd_send_signal
 
 from containerlib import idmap
 from containerlib.bind import BindMount, open_mount
 from containerlib.cgroups import Limits
 from containerlib.checkpoint import images
 from containerlib.checkpoint.criu import Criu
-from containerlib.checkpoint.dumping import OPTIONS
-from containerlib.checkpoint.images import Host, Image, NoImage
+from containerlib.checkpoint.dumping import OPTIONS, resume
+from containerlib.checkpoint.images import Host, Image, Moment, NoImage
 from containerlib.checkpoint.restorer import Work
 from containerlib.firewall import USUAL, NetworkPolicy
 from containerlib.handle import Container, Kind, StartFailed
@@ -33,13 +35,15 @@ READ_BPS = 50e6  # at worst, of an image: a larger one has more time
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """What it is to be, beside what the image says. `binds`: of its definition, in their order. `user`: its number inside."""
+    """What it is to be, beside what the image says. `binds`: of its definition, in their order. `user`: its number inside.
+    `signal`: tells its program that it was restored; one that was halted gets it before its next instruction."""
 
     hostname: str
     binds: tuple[BindMount, ...]
     limits: Limits
     user: int = idmap.APP_USER
     policy: NetworkPolicy = USUAL
+    signal: Signals | None = None
 
 
 def check(image: Image, criu: Criu, *, definition: str, base: int) -> None:
@@ -72,6 +76,11 @@ async def _restore(
     except BaseException:
         await runtime.destroy(container)
         raise
+    if who.signal is not None:
+        with suppress(ProcessLookupError):  # it has ended, which shows
+            pidfd_send_signal(container.program.pidfd if container.program else container.pidfd, who.signal)
+    if image.manifest.moment is Moment.HALTED:
+        resume(container)
     return container
 
 

@@ -27,6 +27,8 @@ def checkpoint(
 ) -> None:
     """Take an image of a container's processes, memory and files, to begin from later. Its definition needs c.checkpoint()."""
     need_root("look into a container's memory")
+    if moment is Moment.HALTED:
+        raise Failure("a container that runs is not halted", hint='c.checkpoint(before="listen") in its definition')
     record_of(name)
     request: dict[str, object] = {"ask": "checkpoint", "moment": moment.value, "leave_running": leave_running}
     say(f"{name}: {ask_runner(settings_of_host(), name, request)}")

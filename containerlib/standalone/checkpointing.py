@@ -59,5 +59,6 @@ async def restore(runtime: Runtime, spec: ContainerSpec, record: Record, chosen:
         limits=starting.limits_of(spec),
         user=identity.user,
         policy=starting.policy_of(spec),
+        signal=spec.checkpoint.signal if spec.checkpoint else None,
     )
     return await restoring.restore(runtime, *chosen, who, record.slot)

@@ -8,7 +8,6 @@ A step is in the container's record before it is done, so that whoever comes aft
 
 import asyncio
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -207,7 +206,6 @@ class Runner:
         container = await self._restored() or await self._cold()
         self._follow(container)
         if self.record.restored:
-            self._tell_of_restore(container)
             await self._phase(Phase.AFTER_RESTORE)
         await self._phase(Phase.AFTER_START)
         await wait_until_ready(container, self.spec, events_name(self.record))
@@ -246,12 +244,6 @@ class Runner:
         numbers = {"pid": container.pid, "start_time": container.start_time}
         self._record(**numbers, address=container.address, cgroups=groups)
         self._output = output.Output(container.logs, self.sinks or self._log_files(), self._complain)
-
-    def _tell_of_restore(self, container: Container) -> None:
-        number = self.spec.checkpoint.signal if self.spec.checkpoint else None
-        if number is not None:
-            with suppress(ProcessLookupError):  # it has ended, which shows
-                signal.pidfd_send_signal(container.program.pidfd if container.program else container.pidfd, number)
 
     def _complain(self, text: str) -> None:
         self.say(f"{self.spec.name}: {text}")

@@ -11,9 +11,8 @@ To restore runs programs (CRIU, a shell of four lines), which no other start doe
 import asyncio
 import hashlib
 import shutil
-import signal
-from contextlib import suppress
 from pathlib import Path
+from signal import Signals
 
 import msgspec
 
@@ -61,15 +60,9 @@ class Keeper:
             binds=tuple(BindMount(mount.source, mount.target, mount.readonly) for mount in spec.mounts),
             limits=Limits(units.parse_cpu(spec.policy.boot_cpu), app.memory_bytes, spec.pids),
             policy=network_policy(spec),
+            signal=Signals[f"SIG{spec.policy.restore_signal}"] if spec.policy.restore_signal else None,
         )
-        container = await restoring.restore(self._runtime, self._program(), image, who)
-        if spec.policy.restore_signal:
-            with suppress(ProcessLookupError):  # it has ended, which shows
-                signal.pidfd_send_signal(
-                    container.program.pidfd if container.program else container.pidfd,
-                    signal.Signals[f"SIG{spec.policy.restore_signal}"],
-                )
-        return container
+        return await restoring.restore(self._runtime, self._program(), image, who)
 
     async def is_to_be_dumped(self, life: Life) -> bool:
         """Of one that is to be stopped. Not where nobody would restore its image: its successor is another, or its time is over. In
