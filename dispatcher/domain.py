@@ -62,6 +62,14 @@ class Start(StrEnum):
     AUTO = "auto"  # whichever of them its own starts show to be worth it
 
 
+class ImageAt(StrEnum):
+    """When the image of its processes is taken that an app is restored from, once for each definition."""
+
+    LISTEN = "listen"  # right before its first listen(): nothing is open yet, and each life goes through the rest of its boot
+    READY = "ready"  # before its first request, which waits for that
+    WARMED = "warmed"  # when it falls silent for the first time: caches are full, and nobody waits
+
+
 class Cause(StrEnum):
     """Why a container was started."""
 
@@ -96,6 +104,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     start_timeout_s: PositiveSeconds = 30.0
     response_timeout_s: PositiveSeconds = 120.0  # with the start and the queue, the one deadline of a request
     start: Start = Start.COLD
+    image_at: ImageAt = ImageAt.WARMED
     # Tells a program that it was restored, such as USR1: its random numbers and connections are to be new. None: it is not told.
     restore_signal: str | None = None
     while_starting: WhileStarting = WhileStarting.HOLD

@@ -20,10 +20,13 @@ from pathlib import Path
 from containerlib import seccomp
 from containerlib.checkpoint import halt, ptrace
 from containerlib.checks import SpecError
-from containerlib.handle import StartFailed
 
 LISTEN = "listen"
 FOLLOW_S, STOP_S, LOOK_EVERY_S = 10.0, 2.0, 0.001
+
+
+class NotHalted(Exception):
+    """It runs on, or has ended; the text says why it does not stand still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +35,36 @@ class Halting:
     call: str
 
     async def halted(self) -> int:
-        """The process that stands still, once it does. Raises StartFailed if all ended without making the call."""
+        """The process that stands still, once it does. Raises NotHalted, if all ended without making the call, too."""
         word = await self._read()
         await self.process.wait()  # which lets them go
         kind, _, number = word.partition(" ")
         if kind != "halted":
-            raise StartFailed(f"it ended without a call of {self.call}")
+            raise NotHalted(f"it ended without a call of {self.call}")
         await _until_stopped(int(number))
         return int(number)
 
     async def followed(self) -> None:
-        async with asyncio.timeout(FOLLOW_S):
-            await self._read()
+        """Raises NotHalted."""
+        try:
+            async with asyncio.timeout(FOLLOW_S):
+                await self._read()
+        except TimeoutError:
+            raise NotHalted(f"it could not be followed within {FOLLOW_S:g} s") from None
 
     async def _read(self) -> str:
         assert self.process.stdout is not None and self.process.stderr is not None
         if word := (await self.process.stdout.readline()).decode().strip():
             return word
         said = (await self.process.stderr.read()).decode(errors="replace").strip()
-        raise StartFailed(f"it could not be followed up to {self.call}: {said or 'whoever followed it was killed'}")
+        raise NotHalted(f"it could not be followed up to {self.call}: {said or 'whoever followed it was killed'}")
 
 
 @asynccontextmanager
 async def following(pid: int, call: str) -> AsyncIterator[Halting]:
-    """Nobody follows it any more when this is over; what was not halted then runs on. Raises StartFailed."""
-    if why := why_not():
-        raise StartFailed(why)
+    """Nobody follows it any more when this is over; what was not halted then runs on. Raises NotHalted and SpecError."""
+    if not ptrace.is_supported():
+        raise NotHalted(f"a program can be halted before {call} on x86_64 only")
     words = (sys.executable, "-SI", halt.__file__, str(pid), str(number_of(call)))
     process = await asyncio.create_subprocess_exec(*words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
     try:
@@ -68,11 +75,6 @@ async def following(pid: int, call: str) -> AsyncIterator[Halting]:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-
-
-def why_not() -> str:
-    """Empty where this machine's registers are known."""
-    return "" if ptrace.is_supported() else "a program can be halted before a system call on x86_64 only"
 
 
 def number_of(call: str) -> int:

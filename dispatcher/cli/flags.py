@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher.domain import Start, WhileStarting
+from dispatcher.domain import ImageAt, Start, WhileStarting
 
 
 def _flag(name: str, help: str, metavar: str | None = None) -> Any:
@@ -66,6 +66,14 @@ class Flags:
             "--start",
             "Silence stops it (cold), freezes it, which keeps its memory (frozen), makes an image to begin from (restored), "
             "or whichever of the first two pays (auto).",
+        ),
+    ] = None
+    image_at: Annotated[
+        ImageAt | None,
+        _flag(
+            "--image-at",
+            "Take the image to begin from right before it listens (listen), before its first request (ready), or when it "
+            "first falls silent (warmed).",
         ),
     ] = None
     restore_signal: Annotated[

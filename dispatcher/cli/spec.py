@@ -18,6 +18,7 @@ _TIMES = ("idle", "lifespan", "drain_grace", "stop_grace", "start_timeout", "res
 _AS_THEY_ARE = (
     "lifespan_jitter",
     "start",
+    "image_at",
     "while_starting",
     "queue_max",
     "server_timing",

@@ -2,22 +2,32 @@
 told. Which image, and whether it fits, is restored.py's.
 
     if imaged.wants(life.app) and not await imaged.restore(life):
-        await imaged.make(life)             # to be woken like any other blank
-    if await imaged.dump(life): ...         # when it is to be stopped: an image was taken instead, it is to be killed
+        await imaged.make(life)
+        async with imaged.halting(life) as take:
+            ...                             # it is woken like any other blank
+            await take()                    # before it listens
+    await imaged.when_ready(life)
+    if await imaged.instead_of_stopping(life): ...      # it is to be killed
+
+At one of the three an image is taken, where there is none yet.
 """
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
+from containerlib.checkpoint import dumping, halting
 from containerlib.checkpoint.criu import CriuFailed, Unavailable
+from containerlib.checkpoint.halting import Halting, NotHalted
 from containerlib.checkpoint.images import NoImage
-from containerlib.handle import Kind, StartFailed
+from containerlib.handle import Container, Kind, StartFailed
 from containerlib.runtime import Runtime
 from dispatcher import units
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.life import Life, Listener
 from dispatcher.compute.restored import Keeper
-from dispatcher.domain import App
+from dispatcher.domain import App, ImageAt
 
 
 class Imaged:
@@ -58,15 +68,68 @@ class Imaged:
         life.phases["queue"] = (time.perf_counter() - began) * 1000
         self._journal.write(life.record())
 
-    async def dump(self, life: Life) -> bool:
-        """Instead of asking it to stop: nothing is in flight, and nobody waits. True: it is to be killed."""
-        if not await self._keeper.is_to_be_dumped(life):
-            return False
+    @asynccontextmanager
+    async def halting(self, life: Life) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """What to await once it was executed; nothing, where its image is not to be taken before it listens. It may listen before
+        that is awaited, but not before the block is entered."""
+        async with AsyncExitStack() as following:
+            halting = await self._follow(life, following)
+
+            async def take() -> None:
+                if halting is not None:
+                    await self._take_halted(life, halting)
+
+            yield take
+
+    async def _follow(self, life: Life, following: AsyncExitStack) -> Halting | None:
+        if not await self._keeper.is_to_be_dumped(life, ImageAt.LISTEN):
+            return None
+        assert life.handle is not None
         try:
-            image = await self._keeper.take(life)
+            return await following.enter_async_context(halting.following(life.handle.pid, halting.LISTEN))
+        except NotHalted as error:
+            self._listener.tell(life, "not_dumped", str(error))
+            return None
+
+    async def _take_halted(self, life: Life, halting: Halting) -> None:
+        """Raises StartFailed when it takes too long until it would listen."""
+        assert life.handle is not None
+        began, timeout_s = time.perf_counter(), life.app.spec.policy.start_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s - (time.time() - life.started)):
+                await halting.halted()
+        except NotHalted as error:  # whether that fails the start shows next
+            self._listener.tell(life, "not_dumped", str(error))
+        except TimeoutError:
+            raise StartFailed(f"it did not come to listen() within {timeout_s:g} s") from None
+        else:
+            life.phases["boot"] = (time.perf_counter() - began) * 1000
+            await self._take(life, leave_running=True)
+        finally:
+            dumping.resume(life.handle)
+
+    async def when_ready(self, life: Life) -> None:
+        if await self._keeper.is_to_be_dumped(life, ImageAt.READY):
+            await self._take(life, leave_running=True)
+
+    async def instead_of_stopping(self, life: Life) -> bool:
+        """Nothing is in flight, and nobody waits. True: an image was taken, and it is to be killed."""
+        return await self._keeper.is_to_be_dumped(life, ImageAt.WARMED) and await self._take(life, leave_running=False)
+
+    async def _take(self, life: Life, *, leave_running: bool) -> bool:
+        began = time.perf_counter()
+        try:
+            image = await self._keeper.take(life, leave_running=leave_running)
         except (CriuFailed, Unavailable) as error:
             self._listener.tell(life, "not_dumped", str(error))
             return False
+        finally:
+            life.phases["dump"] = (time.perf_counter() - began) * 1000
         size = units.format_memory(image.manifest.size_bytes)
         self._listener.tell(life, "dumped", f"an image of {size} was taken, to be restored when it is wanted")
         return True
+
+    @staticmethod
+    def go_on(handle: Container) -> None:
+        """Of one that a former agent was taking an image of, or not: that stops it."""
+        dumping.resume(handle)

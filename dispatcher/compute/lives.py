@@ -9,7 +9,7 @@ import datetime
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -150,20 +150,26 @@ class Lives:
             if life.app.spec.image:
                 await self._find_root(life)
             await self._phases(life, Phase.SETUP, Phase.BEFORE_FORK)
-            if self._imaged.wants(life.app):
-                if not await self._imaged.restore(life):
-                    await self._imaged.make(life)
+            if self._imaged.wants(life.app) and not await self._imaged.restore(life):
+                await self._imaged.make(life)
+                async with self._imaged.halting(life) as take:
                     life.phases |= await self._wake(life)
-            else:
-                while not await self._wake_a_blank(life):
-                    pass
-            self._follow(life)
-            if life.status is Status.STARTING:
-                await self._phases(life, Phase.AFTER_START)
-                await self._await_readiness(life)
+                    await self._executed(life, take)
+                return
+            while life.handle is None and not await self._wake_a_blank(life):
+                pass
+            await self._executed(life)
         except (StartFailed, TimeoutError, OSError) as error:
             life.problem = life.problem or str(error) or type(error).__name__
             await self._start_failed(life)
+
+    async def _executed(self, life: Life, at_once: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._follow(life)
+        if life.status is Status.STARTING:
+            await self._phases(life, Phase.AFTER_START)
+            if at_once is not None:
+                await at_once()
+            await self._await_readiness(life)
 
     async def _define(self, life: Life) -> None:
         for complaint in await self._shelf.refresh():
@@ -319,6 +325,7 @@ class Lives:
         life.phases["listen"] = _ms_since(began)
         if policy.health_path:
             await self._await_health(life, policy.health_path)
+        await self._imaged.when_ready(life)
         life.concurrency = concurrency_of(finding.backlog, policy.concurrency)
         self._now_running(life)
 
@@ -465,6 +472,8 @@ class Lives:
             self.thaw(life)
 
     async def _go_on_starting(self, life: Life) -> None:
+        assert life.handle is not None
+        self._imaged.go_on(life.handle)
         try:
             await self._await_readiness(life)
         except (StartFailed, TimeoutError, OSError) as error:
@@ -541,7 +550,7 @@ class Lives:
         await self._phases(life, Phase.BEFORE_STOP)
         if life.ended.is_set():
             return
-        if await self._imaged.dump(life):
+        if await self._imaged.instead_of_stopping(life):
             life.handle.kill()
             return
         if life.definition:

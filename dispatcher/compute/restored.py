@@ -1,9 +1,9 @@
-"""Apps that begin from an image of their own processes: one is taken when such an app falls asleep for the first time, with nobody
-waiting, and restored whenever it is wanted again. What cannot be restored is started anew, and its image thrown away.
+"""Apps that begin from an image of their own processes: one is taken once, at the moment that the app names (`image_at`), and
+restored whenever it is wanted again. What cannot be restored is started anew, and its image thrown away.
 
     keeper.wants(app)                       # it is such an app
     container = await keeper.restore(app)   # None: there is no image yet
-    image = await keeper.take(life)         # of a life that is let go, instead of asking it to stop
+    image = await keeper.take(life, leave_running=False)
 
 To restore runs programs (CRIU, a shell of four lines), which no other start does: it pays for what boots in seconds.
 """
@@ -27,7 +27,9 @@ from containerlib.runtime import Runtime
 from dispatcher import units
 from dispatcher.compute.life import Life
 from dispatcher.compute.policies import network_policy
-from dispatcher.domain import App, Policy, Start
+from dispatcher.domain import App, ImageAt, Policy, Start
+
+MOMENTS = {ImageAt.LISTEN: Moment.HALTED, ImageAt.READY: Moment.READY, ImageAt.WARMED: Moment.WARMED}
 
 
 class Keeper:
@@ -47,6 +49,10 @@ class Keeper:
         image = images.newest(place)
         assert app.uid is not None
         restoring.check(image, self._program(), definition=_digest(app), base=app.uid)
+        if image.manifest.moment is not MOMENTS[app.spec.policy.image_at]:
+            raise NoImage(
+                f"the image of {app.name} is not of the moment that it names now ({app.spec.policy.image_at})"
+            )
         return image
 
     async def restore(self, app: App) -> Container | None:
@@ -64,16 +70,21 @@ class Keeper:
         )
         return await restoring.restore(self._runtime, self._program(), image, who)
 
-    async def is_to_be_dumped(self, life: Life) -> bool:
-        """Of one that is to be stopped. Not where nobody would restore its image: its successor is another, or its time is over. In
-        a thread: CRIU is asked its version, and files are looked at."""
-        if life.is_leaving or life.draining is None or life.draining.cut_at is not None or not self.wants(life.app):
+    async def is_to_be_dumped(self, life: Life, at: ImageAt) -> bool:
+        """Now that it comes to this. Not when it is to be stopped and nobody would restore its image: its successor is another, or
+        its time is over. In a thread: CRIU is asked its version, and files are looked at."""
+        if life.app.spec.policy.image_at is not at or not self.is_dumpable(life):
+            return False
+        if at is ImageAt.WARMED and (life.is_leaving or life.draining is None or life.draining.cut_at is not None):
             return False
         return await asyncio.to_thread(self.is_due, life)
 
+    def is_dumpable(self, life: Life) -> bool:
+        return self.wants(life.app) and life.handle is not None and life.handle.kind.dumpable is not None
+
     def is_due(self, life: Life) -> bool:
-        """It is to be dumped when it is stopped."""
-        if not self.wants(life.app) or life.handle is None or life.handle.kind.dumpable is None:
+        """There is no image yet that could be restored."""
+        if not self.is_dumpable(life):
             return False
         try:
             return self.find(life.app) is None
@@ -82,13 +93,14 @@ class Keeper:
         except criu.Unavailable:
             return False
 
-    async def take(self, life: Life) -> Image:
-        """It is left stopped, to be killed. Raises CriuFailed and criu.Unavailable, and it runs on."""
+    async def take(self, life: Life, *, leave_running: bool) -> Image:
+        """Else it is left stopped, to be killed. Raises CriuFailed and criu.Unavailable, and it runs on."""
         app, handle = life.app, life.handle
         assert handle is not None and app.uid is not None
         targets = tuple(mount.target for mount in app.spec.mounts)
-        facts = Facts(app.name, Moment.WARMED, _digest(app), app.uid, app.spec.init, targets)
-        return await dumping.dump(self._program(), handle, facts, self._directory / app.name, leave_running=False)
+        facts = Facts(app.name, MOMENTS[app.spec.policy.image_at], _digest(app), app.uid, app.spec.init, targets)
+        place = self._directory / app.name
+        return await dumping.dump(self._program(), handle, facts, place, leave_running=leave_running)
 
     def forget(self, app: str) -> None:
         shutil.rmtree(self._directory / app, ignore_errors=True)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dispatcher.compute.protocol import Live
-from dispatcher.domain import Policy, Start, Status
+from dispatcher.domain import ImageAt, Policy, Start, Status
 from tests.plugins.compute import Host, fetch, python, until
 
 pytestmark = pytest.mark.system
@@ -31,6 +31,8 @@ def tell(*_):
 signal.signal(signal.SIGUSR1, tell)
 serve()
 """)
+
+SOON = tuple(word.replace("time.sleep(2)", "time.sleep(0.3)") for word in SLOW)
 
 
 def images(host: Host) -> list[Path]:
@@ -75,6 +77,25 @@ async def test_the_first_sleep_makes_an_image_and_later_wakes_begin_from_it(host
         await until_asleep(host)
     assert images(host) == [image]
     assert re.fullmatch(r"from its image, in \d+ ms", (await host.event("blog", "restored")).message)
+
+
+@pytest.mark.parametrize("at", [ImageAt.LISTEN, ImageAt.READY])
+async def test_an_image_may_be_taken_before_the_first_request(host: Host, at: ImageAt) -> None:
+    """One that begins before it listens has heard by then that it was restored."""
+    await host.app("blog", *SOON, policy=msgspec.structs.replace(RESTORED, image_at=at))
+    live, _ = await wake(host)
+    assert await asked(live) == ["1", "0", "blog"]
+    (image,) = images(host)
+    for _ in range(2):
+        await until_asleep(host)
+        live, _ = await wake(host)
+        if at is ImageAt.READY:
+            await asyncio.sleep(0.05)
+        assert await asked(live) == ["1", "1", "blog"]
+    assert images(host) == [image]
+    ready = (await host.event("blog", "ready")).message
+    assert "restore=" in ready
+    assert "dump=" not in ready
 
 
 async def test_what_cannot_be_restored_is_started_anew_and_dumped_again(host: Host) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from containerlib.checkpoint import criu, dumping, halting, restoring
 from containerlib.checkpoint.dumping import Facts
+from containerlib.checkpoint.halting import NotHalted
 from containerlib.checkpoint.images import Moment
 from containerlib.checks import SpecError
-from containerlib.handle import Container, Kind, StartFailed
+from containerlib.handle import Container, Kind
 from containerlib.identity import Identity
 from tests.containerlib.checkpoint.test_dumping import BASE, LIMITS, answer
 from tests.containerlib.test_runtime import Lab
@@ -132,7 +133,7 @@ async def test_one_that_ends_without_the_call(lab: Lab) -> None:
     container = await blank(lab)
     async with halting.following(container.pid, "listen") as following:
         await wake(lab, container, "true", init=False)
-        with pytest.raises(StartFailed, match=r"ended without a call of listen"):
+        with pytest.raises(NotHalted, match=r"ended without a call of listen"):
             await following.halted()
 
 
@@ -150,7 +151,7 @@ async def test_it_runs_on_when_nobody_waits_any_more(lab: Lab) -> None:
 async def test_whoever_cannot_be_followed_is_told_of(lab: Lab) -> None:
     container = await blank(lab)
     async with halting.following(container.pid, "listen"):
-        with pytest.raises(StartFailed, match=r"could not be followed up to listen: .*not permitted"):
+        with pytest.raises(NotHalted, match=r"could not be followed up to listen: .*not permitted"):
             async with halting.following(container.pid, "listen"):
                 pass
 

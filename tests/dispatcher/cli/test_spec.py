@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from dispatcher.cli.flags import Flags
 from dispatcher.cli.spec import changed_spec, format_spec, new_spec, parse_env, parse_mount, parse_spec
-from dispatcher.domain import AppSpec, Mount, Policy, Start, WhileStarting
+from dispatcher.domain import AppSpec, ImageAt, Mount, Policy, Start, WhileStarting
 from dispatcher.problems import Problem
 
 
@@ -50,6 +50,7 @@ def test_new_spec() -> None:
         concurrency="4",
         server_timing=True,
         health_path="/health",
+        image_at=ImageAt.READY,
         restore_signal="USR1",
     )
     policy = Policy(
@@ -59,6 +60,7 @@ def test_new_spec() -> None:
         concurrency=4,
         server_timing=True,
         health_path="/health",
+        image_at=ImageAt.READY,
         restore_signal="USR1",
     )
     assert new_spec(flags, "/home") == AppSpec(

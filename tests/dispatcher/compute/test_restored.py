@@ -13,7 +13,7 @@ from containerlib.checkpoint.images import Manifest, Moment, NoImage
 from containerlib.handle import Kind
 from dispatcher.compute import restored
 from dispatcher.compute.restored import Keeper
-from dispatcher.domain import App, AppSpec, Policy, Start
+from dispatcher.domain import App, AppSpec, ImageAt, Policy, Start
 
 SPEC = AppSpec(command=("php",), policy=Policy(start=Start.RESTORED))
 APP = App("blog", SPEC, uid=300_000)
@@ -34,8 +34,8 @@ def made(directory: Path, app: App = APP) -> images.Image:
         return images.keep(fresh, manifest)
 
 
-def life(app: App = APP, *, dumpable: bool = True) -> Any:
-    return SimpleNamespace(app=app, handle=SimpleNamespace(kind=Kind(dumpable=app.uid if dumpable else None)))
+def life(app: App = APP, *, dumpable: bool = True, **more: Any) -> Any:
+    return SimpleNamespace(**more, app=app, handle=SimpleNamespace(kind=Kind(dumpable=app.uid if dumpable else None)))
 
 
 def test_only_apps_that_say_so(keeper: Keeper) -> None:
@@ -65,6 +65,27 @@ def test_a_changed_policy_keeps_it_and_a_changed_definition_does_not(keeper: Kee
     with pytest.raises(NoImage, match="its definition has changed since"):
         keeper.find(other)
     assert keeper.is_due(life(other))
+
+
+def test_one_of_another_moment_is_taken_anew(keeper: Keeper, tmp_path: Path) -> None:
+    made(tmp_path)
+    for at in (ImageAt.LISTEN, ImageAt.READY):
+        early = msgspec.structs.replace(SPEC, policy=Policy(start=Start.RESTORED, image_at=at))
+        app = msgspec.structs.replace(APP, spec=early)
+        with pytest.raises(NoImage, match=f"not of the moment that it names now .{at}."):
+            keeper.find(app)
+        assert keeper.is_due(life(app))
+
+
+async def test_each_app_has_one_moment(keeper: Keeper) -> None:
+    """The last is none where it goes for good: nobody would restore what was taken."""
+    going = {"is_leaving": False, "draining": SimpleNamespace(cut_at=None)}
+    for at in ImageAt:
+        policy = Policy(start=Start.RESTORED, image_at=at)
+        app = msgspec.structs.replace(APP, spec=msgspec.structs.replace(SPEC, policy=policy))
+        assert [each for each in ImageAt if await keeper.is_to_be_dumped(life(app, **going), each)] == [at]
+    for gone in ({"is_leaving": True}, {"draining": SimpleNamespace(cut_at=1.0)}):
+        assert not await keeper.is_to_be_dumped(life(**going | gone), ImageAt.WARMED)
 
 
 def test_without_criu_none_is_due(keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
