@@ -208,11 +208,12 @@ class Builder(Part):
         with told():
             self._values["lifespan"] = spec.Lifespan(None if length is None else _seconds("lifespan", length))
 
-    def checkpoint(self, *, signal: str | int | None = None) -> None:
-        """Images of it may be taken while it runs, to be restored later. `signal` tells its program of a restore."""
+    def checkpoint(self, *, signal: str | int | None = None, before: str = "") -> None:
+        """Images of it may be taken while it runs, to be restored later. `signal` tells its program of a restore. `before` names a
+        system call: at a start without an image one is taken right before the program makes it for the first time."""
         with told():
             number = None if signal is None else checks.signal_number("checkpoint.signal", signal)
-            self._values["checkpoint"] = spec.Checkpoint(number)
+            self._values["checkpoint"] = spec.Checkpoint(number, before)
 
     # ---- functions of its own
 

@@ -1,13 +1,16 @@
 """Images of a container that somebody runs by itself: where they are, what is taken, what a restore is to make of one."""
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from containerlib import starting
 from containerlib.bind import BindMount
-from containerlib.checkpoint import criu, dumping, images, restoring
+from containerlib.checkpoint import criu, dumping, halting, images, restoring
 from containerlib.checkpoint.criu import Criu
+from containerlib.checkpoint.halting import Halting
 from containerlib.checkpoint.images import Image, Moment, NoImage
-from containerlib.handle import Container
+from containerlib.checks import SpecError
+from containerlib.handle import Container, StartFailed
 from containerlib.runtime import Runtime
 from containerlib.spec import ContainerSpec
 from containerlib.standalone.places import Record, Settings
@@ -48,6 +51,26 @@ def choose(spec: ContainerSpec, record: Record, image: Path) -> tuple[Criu, Imag
     program = criu.find()
     restoring.check(found, program, definition=images.digest(spec), base=record.id_base)
     return program, found
+
+
+def lacks_image(settings: Settings, spec: ContainerSpec, record: Record) -> bool:
+    """It has none that could be restored, and one is to be taken while it starts. Raises criu.Unavailable."""
+    if spec.checkpoint is None or not spec.checkpoint.before:
+        return False
+    try:
+        choose(spec, record, directory(settings, spec.name))
+    except NoImage:
+        return True
+    return False
+
+
+async def follow(spec: ContainerSpec, container: Container, following: AsyncExitStack) -> Halting:
+    """Up to the call that it names. Raises NotHalted, and StartFailed for a call that this machine does not have."""
+    assert spec.checkpoint is not None
+    try:
+        return await following.enter_async_context(halting.following(container.pid, spec.checkpoint.before))
+    except SpecError as error:
+        raise StartFailed(str(error)) from error
 
 
 async def restore(runtime: Runtime, spec: ContainerSpec, record: Record, chosen: tuple[Criu, Image]) -> Container:

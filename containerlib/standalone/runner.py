@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from containerlib import process, starting
 from containerlib.bind import BindMount
 from containerlib.bootstrap import usr
 from containerlib.cgroups import events
+from containerlib.checkpoint import dumping
 from containerlib.checkpoint.criu import Criu, CriuFailed, Unavailable
+from containerlib.checkpoint.halting import Halting, NotHalted
 from containerlib.checkpoint.images import Image as CheckpointImage
 from containerlib.checkpoint.images import Moment as ImageMoment
 from containerlib.checkpoint.images import NoImage
@@ -97,6 +99,7 @@ class Runner:
     _by_itself: bool = field(default=False, init=False)
     _chosen: tuple[Criu, CheckpointImage] | None = field(default=None, init=False)
     _checkpointed: bool = field(default=False, init=False)
+    _halting: Halting | None = field(default=None, init=False)
 
     async def run(self) -> Outcome:
         """Raises Taken, and OSError for what this host lacks; nothing is left of it whatever happens."""
@@ -203,15 +206,18 @@ class Runner:
         self.say(f"{self.spec.name}: {error}; it starts anew instead")
 
     async def _start(self) -> None:
-        container = await self._restored() or await self._cold()
-        self._follow(container)
+        async with AsyncExitStack() as following:
+            container = await self._restored() or await self._cold(following)
+            self._follow(container)
+            if self._halting is not None:
+                await self._take_halted(container, self._halting)
         if self.record.restored:
             await self._phase(Phase.AFTER_RESTORE)
         await self._phase(Phase.AFTER_START)
         await wait_until_ready(container, self.spec, events_name(self.record))
         self._record(status="running")
 
-    async def _cold(self) -> Container:
+    async def _cold(self, following: AsyncExitStack) -> Container:
         own_filter = applying.own_filter(self.spec.security.seccomp)
         kind = Kind(dumpable=None if self.spec.checkpoint is None else self.record.id_base)
         container = await self._runtime.make_blank(self.record.slot, own_filter, kind)
@@ -220,8 +226,31 @@ class Runner:
             await self._phase(phase)
         applying.write_settings(container.group, self.spec)
         self._watch_memory(container)
+        try:
+            if checkpointing.lacks_image(self.place.settings, self.spec, self.record):
+                self._halting = await checkpointing.follow(self.spec, container, following)
+        except (NotHalted, Unavailable) as error:
+            self._no_image(error)
         await self._wake(container)
         return container
+
+    async def _take_halted(self, container: Container, halting: Halting) -> None:
+        settings, timeout_s = self.place.settings, self.spec.readiness.timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                await halting.halted()
+            await checkpointing.take(
+                settings, self.spec, self.record, container, ImageMoment.HALTED, leave_running=True
+            )
+        except TimeoutError:
+            self._no_image(f"it did not come to {halting.call} within {timeout_s:g} s")
+        except (NotHalted, CriuFailed, Unavailable) as error:
+            self._no_image(error)
+        finally:
+            dumping.resume(container)
+
+    def _no_image(self, why: object) -> None:
+        self.say(f"{self.spec.name}: no image of it was taken: {why}")
 
     async def _restored(self) -> Container | None:
         if self._chosen is None:

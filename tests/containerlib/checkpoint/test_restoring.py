@@ -144,6 +144,36 @@ def test_left_running_it_goes_on_and_its_image_is_of_that_moment(box: Box) -> No
         kill(box)
 
 
+def test_its_definition_has_an_image_taken_before_it_listens(box: Box) -> None:
+    """At the first start, which goes on; those after it find one. What is restored is told before it serves anybody."""
+    file = define(box)
+    file.write_text(file.read_text().replace('signal="USR1"', 'signal="USR1", before="listen"'))
+    for _ in range(2):
+        assert ask(run(box, "run", "-d", file)).split()[:2] == ["1", "0"]
+        first = image(box)
+        kill(box)
+        assert image(box) == first
+    assert json.loads((first / "manifest.json").read_text())["moment"] == "halted"
+    restored = run(box, "restore", "web")
+    assert restored.restored, box.log()
+    assert ask(restored).split()[:2] == ["1", "1"]
+    kill(box)
+
+
+def test_a_call_that_does_not_come_holds_nobody_up(box: Box) -> None:
+    end = '    c.stop(grace="1s")\n    c.checkpoint(before='
+    file = box.define(
+        f'    c.command("sh", "-c", "trap exit TERM; sleep 100 & wait")\n    c.readiness(timeout="1s")\n{end}"listen")\n'
+    )
+    run(box, "run", "-d", file)
+    assert "web: no image of it was taken: it did not come to listen within 1 s" in box.log()
+    kill(box)
+    file.write_text(file.read_text().replace('"listen"', '"lissten"'))
+    refused = box.call("run", "-d", file)
+    assert refused.returncode == 1
+    assert "checkpoint.before: 'lissten' is no system call of this machine" in refused.stderr
+
+
 def test_php_goes_on(box: Box) -> None:
     """Its own server, with opened files of /usr and a session of its own in /tmp."""
     site = box.directory / "site"
