@@ -15,7 +15,7 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -117,6 +117,10 @@ class CMCache:
                 return found
             dot = host.find(".", dot + 1)
         return None
+
+    def domains(self) -> Mapping[str, str]:
+        """App by domain, wildcards as they are written. Shared: not to be changed."""
+        return self._rows.domains
 
     def app(self, name: str) -> App | None:
         """Its effective values; None if there is no such app, or it never had a valid spec."""

@@ -1,0 +1,285 @@
+"""HAProxy's configuration for the UserLB. Pure.
+
+A fixed pool of lanes: backends whose server slots are empty until the controller fills them over the runtime socket. Which host
+name has which lane stands in two maps that are changed the same way, so that nothing here changes while sites come and go. Only
+what is plain may take a lane; everything else goes to the UserProxies, which decide: cold and unknown sites, upgrades, event
+streams (a place in a lane is taken until the response has ended), `Expect`, odd hosts and odd Connection headers.
+
+Lanes open one connection for each request, as the proxies do: a server with a single worker (site.py --one-at-a-time, many a
+development server) is blocked by an idle connection that is kept.
+
+A lane's slots follow `controller/alive`: when the controller has been gone for some seconds nobody takes dead containers out, and
+an address may be another site's one day. Then all goes to the UserProxies until it is back.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+LABELS_MAX = 8  # of a host name above which wildcards are looked for; deeper names go to the UserProxies
+COLD = "cold"  # in a map, instead of a lane: the UserProxies
+QUEUE_S = 30
+CONNECT_MS, RETRIES = 500, 3  # a retry waits for CONNECT_MS, in which the agent's word of a death has long arrived
+CLIENT_S, HEAD_S, IDLE_S = 600, 10, 60  # IDLE_S: below the UserProxies' own, so that it is not they who close first
+FOR_EVER = "24d"  # near the longest time that HAProxy knows
+BACKUP = "proxy"  # names of servers in a lane: the slots are SLOT1 and so on
+SLOT = "s"
+RESCUE = "rescue"  # comes up for a moment to take what waits in a lane whose last slot was closed: nothing else would notice it
+
+_FORWARDED = "(for|proto|host|port|server|prefix)"
+_TOLD = f"^(forwarded|x[-_]forwarded[-_]{_FORWARDED}|x[-_]real[-_]ip)$"
+# CGI cannot tell `_` from `-`, and nobody but us needs these two.
+_NEVER_BELIEVED = f"^(x_forwarded[-_]{_FORWARDED}|x-forwarded_{_FORWARDED}|x[-_]real[-_]ip|x[-_]forwarded[-_]server)$"
+_OURS = "^x[-_]fastcontainer[-_]"
+_HOP_BY_HOP = "^(keep-alive|proxy|proxy-connection|proxy-authorization|proxy-authenticate|te|trailer)$"
+_HOST = "^[a-z0-9_.-]*[a-z0-9_-][.]?(:[0-9]{1,5})?$"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What the configuration depends on. `directory` is the UserLB's own, for sockets and maps."""
+
+    listen: tuple[str, ...]  # HOST:PORT
+    proxies: tuple[str, ...]  # HOST:PORT of the UserProxies
+    trusted: tuple[str, ...]  # networks whose X-Forwarded-* are believed
+    directory: str
+    lanes: int = 200
+    slots: int = 8
+    connections_max: int = 10_000
+
+    @property
+    def socket(self) -> str:
+        return f"{self.directory}/haproxy.sock"
+
+    @property
+    def log_socket(self) -> str:
+        return f"{self.directory}/log.sock"
+
+    @property
+    def alive_socket(self) -> str:
+        return f"{self.directory}/alive.sock"
+
+    @property
+    def hosts(self) -> str:
+        """host name -> lane"""
+        return f"{self.directory}/hosts.map"
+
+    @property
+    def wildcards(self) -> str:
+        """example.com -> lane, for *.example.com"""
+        return f"{self.directory}/wildcards.map"
+
+    @property
+    def policies(self) -> str:
+        """lane -> milliseconds that a response may take, colon, requests that may wait"""
+        return f"{self.directory}/policies.map"
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        return self.hosts, self.wildcards, self.policies
+
+
+def lane_name(number: int) -> str:
+    return f"lane{number}"
+
+
+def slot_name(number: int) -> str:
+    return f"{SLOT}{number + 1}"
+
+
+def text(pool: Pool) -> str:
+    """The file. Its own hash is in it, for `show info` to tell which configuration a HAProxy runs."""
+    body = "\n".join(
+        [
+            _defaults(pool),
+            _frontend(pool),
+            _userproxies(pool),
+            _controller(pool),
+            *(_lane(pool, number) for number in range(pool.lanes)),
+        ]
+    )
+    return _global(pool, hashlib.sha256(repr((pool, body)).encode()).hexdigest()[:16]) + "\n" + body
+
+
+def description(configuration: str) -> str:
+    """The word that `show info` has for this configuration."""
+    return next(line.split()[1] for line in configuration.splitlines() if line.startswith("    description "))
+
+
+def _global(pool: Pool, version: str) -> str:
+    # One thread: a slot that was closed gets no further request, and its count is whole, as soon as the command is answered.
+    return f"""global
+    description fastcontainer-{version}
+    stats socket {pool.socket} mode 600 level admin expose-fd listeners
+    stats timeout {FOR_EVER}
+    maxconn {pool.connections_max}
+    nbthread 1
+    log {pool.log_socket} len 8192 format raw local0
+"""
+
+
+def _defaults(pool: Pool) -> str:
+    return f"""defaults
+    mode http
+    log global
+    option abortonclose
+    option redispatch 1
+    retries {RETRIES}
+    retry-on conn-failure empty-response
+    timeout connect {CONNECT_MS}ms
+    timeout client {CLIENT_S}s
+    timeout server {FOR_EVER}
+    timeout tunnel {FOR_EVER}
+    timeout queue {QUEUE_S}s
+    timeout http-request {HEAD_S}s
+    timeout http-keep-alive {IDLE_S}s
+    unique-id-format %[uuid]
+"""
+
+
+# One line for each request that had a lane; lines.py reads it. A plus before `tries` says that it ended elsewhere than it began.
+_LOG = (
+    '{"id":"%[unique-id]","at":%Ts.%ms,"lane":"%b","server":"%s","method":"%HM","status":%ST,"end":"%ts","ms":%Ta,'
+    '"queue_ms":%Tw,"connect_ms":%Tc,"response_ms":%Tr,"bytes":%B,"tries":"%rc",'
+    '"host":"%[var(txn.told_host),json(utf8s)]","path":"%[var(txn.told_path),json(utf8s)]"}'
+)
+_TITLES = {
+    500: "Our mistake",
+    502: "Interrupted",
+    503: "Too many visitors",
+    504: "Too slow",
+}
+
+
+def _pages() -> list[str]:
+    """Of requests in a lane; what the UserProxies have to say they say themselves."""
+    return [
+        f'    http-error status {status} content-type "text/html; charset=utf-8" lf-string "<!doctype html><title>{title}</title>'
+        f'<h1>{title}</h1><p>Please try again.</p><p><small>Request %[unique-id]</small></p>"'
+        " hdr Cache-Control no-store hdr Retry-After 5 hdr X-Request-Id %[unique-id]"
+        for status, title in _TITLES.items()
+    ]
+
+
+def _frontend(pool: Pool) -> str:
+    lines = ["frontend web", *(f"    bind {address}" for address in pool.listen)]
+    lines += [
+        f"    log-format '{_LOG}'",
+        "    http-request set-var(txn.told_host) req.hdr(host)",
+        "    http-request set-var(txn.told_path) url",
+        *_pages(),
+    ]
+    lines += [f"    acl plain_host req.hdr(host) -m reg -i '{_HOST}'"]
+    lines += _cleaning(pool) + _forwarded() + _choice(pool)
+    return "\n".join(lines) + "\n"
+
+
+def _cleaning(pool: Pool) -> list[str]:
+    """Before anything else: what only we may say, and what is said only from hop to hop."""
+    believed = [f"    acl trusted src {' '.join(pool.trusted)}"] if pool.trusted else []
+    return [
+        *believed,
+        f"    http-request del-header '{_OURS}' -m reg",
+        f"    http-request del-header '{_NEVER_BELIEVED}' -m reg",
+        f"    http-request del-header '{_TOLD}' -m reg" + (" unless trusted" if pool.trusted else ""),
+        f"    http-request del-header '{_HOP_BY_HOP}' -m reg",
+    ]
+
+
+def _forwarded() -> list[str]:
+    """As headers.with_forwarded does it; what is left of these headers is believed."""
+    lines = [
+        "    http-request set-var(txn.proto) req.fhdr(x-forwarded-proto)",
+        "    http-request set-var(txn.proto) str(http) unless { var(txn.proto) -m str http https }",
+        "    http-request set-header X-Forwarded-Proto %[var(txn.proto)]",
+        *(
+            f"    http-request set-header {name} %[req.fhdr({name})] if {{ req.fhdr({name}) -m found }}"
+            for name in ("X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix")
+        ),
+        "    http-request set-header X-Forwarded-Host %[req.hdr(host)] unless { req.fhdr(X-Forwarded-Host) -m found }",
+        "    http-request set-var(txn.for) src",
+        "    http-request set-var-fmt(txn.element) for=%[src]",
+        '    http-request set-var-fmt(txn.element) "for=\\"[%[src]]\\"" if { src -m sub : }',
+        '    http-request set-var-fmt(txn.element) "%[var(txn.element)];host=\\"%[req.hdr(host)]\\"" if plain_host',
+        '    http-request set-var-fmt(txn.element) "%[var(txn.element)];proto=%[var(txn.proto)]"',
+    ]
+    for name, own in (("X-Forwarded-For", "txn.for"), ("Forwarded", "txn.element")):
+        count = f"req.fhdr_cnt({name})"
+        lines += [
+            f'    http-request set-header {name} "%[req.fhdr({name})], %[var({own})]" if {{ {count} eq 1 }}',
+            f"    http-request add-header {name} %[var({own})] unless {{ {count} eq 1 }}",
+        ]
+    return lines
+
+
+def _choice(pool: Pool) -> list[str]:
+    lines = [
+        "    acl plain_target url_beg /",
+        "    acl plain_connection req.fhdr(connection) -m str -i close keep-alive",
+        "    acl has_connection req.fhdr(connection) -m found",
+        "    acl special req.fhdr(upgrade) -m found",
+        "    acl special req.fhdr(expect) -m found",
+        "    acl special req.fhdr(accept) -m sub -i text/event-stream",
+        "    acl special method CONNECT TRACE",
+        "    http-request set-var(txn.plain) bool(true) if plain_host plain_target !special !has_connection",
+        "    http-request set-var(txn.plain) bool(true) if plain_host plain_target !special plain_connection",
+        "    acl plain var(txn.plain) -m bool",
+        "    acl chosen var(txn.lane) -m found",
+        "    http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower if plain",
+        f"    http-request set-var(txn.lane) var(txn.host),map({pool.hosts}) if plain",
+        "    http-request set-var(txn.above) var(txn.host) if plain !chosen",
+    ]
+    # The nearest wildcard, as CMCache.app_for finds it.
+    for _ in range(LABELS_MAX):
+        lines += [
+            "    http-request set-var(txn.above) var(txn.above),regsub('^[^.]*[.]?','') if plain !chosen",
+            f"    http-request set-var(txn.lane) var(txn.above),map({pool.wildcards}) if plain !chosen",
+        ]
+    return [
+        *lines,
+        "    http-request disable-l7-retry unless METH_GET or METH_HEAD or METH_OPTIONS or { method PUT DELETE }",
+        f"    use_backend %[var(txn.lane)] if chosen !{{ var(txn.lane) -m str {COLD} }}",
+        "    default_backend userproxies",
+    ]
+
+
+def _userproxies(pool: Pool) -> str:
+    # Each client's connection has one of its own, as if the client had made it: never shared, and closed with it.
+    servers = [f"    server {BACKUP}{number} {address}" for number, address in enumerate(pool.proxies)]
+    lines = [
+        "backend userproxies",
+        "    balance roundrobin",
+        "    http-reuse never",
+        "    http-request set-log-level silent  # they log it themselves",
+        *servers,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _controller(pool: Pool) -> str:
+    return f"""backend controller
+    mode tcp
+    no log
+    option tcp-check
+    tcp-check connect
+    tcp-check expect string alive
+    server alive {pool.alive_socket} check inter 1s fall 3 rise 1
+"""
+
+
+def _lane(pool: Pool, number: int) -> str:
+    lines = [
+        f"backend {lane_name(number)}",
+        "    balance leastconn",
+        "    option http-server-close",
+        f"    http-request set-var(txn.policy) var(txn.lane),map({pool.policies})",
+        "    http-request set-timeout server var(txn.policy),field(1,:),add(0)",
+        "    http-request set-var(txn.queued) queue",
+        "    http-request set-var(txn.room) var(txn.policy),field(2,:),sub(txn.queued)",
+        "    http-request deny deny_status 503 if { var(txn.room) -m int le 0 }",
+        f"    http-response del-header '{_OURS}' -m reg",
+        f"    server-template {SLOT} 1-{pool.slots} 127.0.0.1:1 disabled track controller/alive",
+        "    option allbackups",
+        f"    server {RESCUE} {pool.proxies[0]} backup disabled",
+        *(f"    server {BACKUP}{number} {address} backup" for number, address in enumerate(pool.proxies)),
+    ]
+    return "\n".join(lines) + "\n"
