@@ -129,16 +129,17 @@ def recall(actual: Actual, app_of: Mapping[str, str], lives: Mapping[str, tuple[
     """What a controller that is new can know of a HAProxy that is not. `lives`: address -> (app, life). A lane in which not
     everything speaks for one and the same app has no owner, so that it is emptied before anybody gets it."""
     apps: dict[str, set[str]] = {}
-    for domain, lane in actual.routes.items():
-        if lane != COLD:
-            apps.setdefault(lane, set()).add(app_of.get(domain, ""))
     held: dict[SlotId, str] = {}
     for id, slot in actual.slots.items():
         app, life = lives.get(slot.address, ("", ""))
         if slot.is_open or slot.in_flight:
             apps.setdefault(id.lane, set()).add(app)
             held[id] = life
-    owners = {lane: next(iter(names)) for lane, names in apps.items() if len(names) == 1 and "" not in names}
+    for domain, lane in actual.routes.items():
+        if lane in apps:  # names alone say nothing of whose requests still wait there
+            apps[lane].add(app_of.get(domain, ""))
+    lane_of = {next(iter(names)): lane for lane, names in apps.items() if len(names) == 1 and "" not in names}
+    owners = {lane: app for app, lane in lane_of.items()}
     return Memory(owners, {id: life for id, life in held.items() if id.lane in owners and life})
 
 
