@@ -13,10 +13,11 @@ from mitmproxy.net.http import http1, status_codes
 
 from addons import headers, pages
 from addons.holding import Grant, Holding
-from addons.measuring import AccessLog, InFlight, Metrics, timestamp
+from addons.measuring import InFlight, Metrics
 from addons.pages import Page
 from addons.routing import Backend
 from addons.streams import Overdue
+from dispatcher.accesslog import CHARACTERS_MAX, AccessLog, timestamp
 from dispatcher.domain import Policy
 from dispatcher.problems import Code, Problem
 
@@ -27,7 +28,6 @@ BODY_RATE_MIN = 512  # bytes a second: slower uploads get no more time than othe
 REFUSALS_MAX = 7  # of connections to containers here, for one request
 DYING_S = 0.1  # for a Web Dispatcher; a container is left alone until its agent says that it runs
 REFUSED_PAUSE_S, REFUSED_PAUSE_S_MAX = 0.02, 0.5  # after the second refusal, doubled for each more
-LOGGED_CHARACTERS_MAX = 500  # of a path or host in the access log
 # Idempotent: may be sent twice (RFC 9110 9.2.2).
 REPEATABLE_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 
@@ -307,8 +307,8 @@ def log_line(exchange: Exchange, container: str, life: str, now: float) -> dict[
         "time": timestamp(exchange.at),
         "id": exchange.id,
         "method": exchange.method,
-        "host": exchange.host[:LOGGED_CHARACTERS_MAX],
-        "path": exchange.path[:LOGGED_CHARACTERS_MAX],
+        "host": exchange.host[:CHARACTERS_MAX],
+        "path": exchange.path[:CHARACTERS_MAX],
         "status": exchange.status,
         "outcome": exchange.outcome,
         "app": exchange.app,

@@ -23,9 +23,10 @@ from addons import headers, signing, streams
 from addons.connections import IDLE_S_MAX
 from addons.exchange import Exchange, Register
 from addons.holding import ClientLeft, Holding
-from addons.measuring import AccessLog, InFlight, Metrics, MetricsServer
+from addons.measuring import InFlight, Metrics, MetricsServer
 from addons.view import LocalView
 from dispatcher import settings as settings_module
+from dispatcher.accesslog import AccessLog
 from dispatcher.cmdb.cache import CMCache
 from dispatcher.cmdb.client import EtcdStore
 from dispatcher.cmdb.store import Store

@@ -3,7 +3,7 @@ import asyncio
 from prometheus_client import generate_latest
 
 from addons import measuring
-from addons.measuring import AccessLog, InFlight, Metrics
+from addons.measuring import InFlight, Metrics
 
 
 async def turn():
@@ -54,16 +54,3 @@ def test_series_do_not_grow_with_the_number_of_apps(monkeypatch):
     assert 'requests_total{app="busy",outcome="passed"} 10.0' in text
     assert text.count("_requests_total{") == 3
     assert text.count("_wake_seconds_count{") == 1 + measuring.PHASES_MAX
-
-
-async def test_the_access_log_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring, "ACCESS_BYTES_MAX", 100)
-    monkeypatch.setattr(measuring, "ACCESS_FILES_MAX", 3)
-    log = AccessLog(str(tmp_path / "access" / "here.log"))
-    for number in range(8):
-        log.write({"number": number, "filler": "x" * 100})
-        log.flush()
-    log.close()
-    assert sorted(path.name for path in (tmp_path / "access").iterdir()) == ["here.log", "here.log.1", "here.log.2"]
-    assert '"number":7' in (tmp_path / "access/here.log.1").read_text()
-    assert '"number":6' in (tmp_path / "access/here.log.2").read_text()
