@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_dir: str = "/var/log/fastcontainer"
     userproxy_listen: str = "127.0.0.1:8080"
     webdispatcher_listen: str = "127.0.0.1:8081"
+    userlb_listen: str = ""  # HOST:PORT of the UserLB; "off": none; absent: ./quickstart chooses (docs/lanes.md)
     userproxy_metrics: str = "127.0.0.1:9180"
     webdispatcher_metrics: str = "127.0.0.1:9181"
     agent_metrics: str = "127.0.0.1:9182"
@@ -50,6 +51,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def launcher_socket(self) -> str:
         return f"{self.run_dir}/launcher.sock"
+
+    @property
+    def userlb_dir(self) -> str:
+        return f"{self.run_dir}/userlb"
 
     @property
     def route_key_path(self) -> str:

@@ -37,7 +37,12 @@ def test_a_restart_spares_the_containers(name: str) -> None:
     assert service(name)["Restart"] == "always"
 
 
-@pytest.mark.parametrize("name", ["userproxy", "webdispatcher"])
+def test_a_restart_of_the_userlb_leaves_haproxy_to_the_next_and_its_stop_does_not() -> None:
+    unit = service("userlb")
+    assert (unit["KillMode"], unit["KillSignal"], unit["RestartKillSignal"]) == ("process", "SIGINT", "SIGTERM")
+
+
+@pytest.mark.parametrize("name", ["userlb", "userproxy", "webdispatcher"])
 def test_what_parses_traffic_is_confined(name: str) -> None:
     unit = service(name)
     assert unit["User"] == "fastcontainer"

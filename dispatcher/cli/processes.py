@@ -1,4 +1,4 @@
-"""fastcontainer agent | launcher | userproxy | webdispatcher | doctor: what runs on the machine rather than in the CMDB."""
+"""fastcontainer agent | launcher | userlb | userproxy | webdispatcher | doctor: what runs on a machine, not in the CMDB."""
 
 import os
 import sys
@@ -18,6 +18,7 @@ _MODULES = {"userproxy": "addons.userproxy", "webdispatcher": "addons.webdispatc
 def add_to(root: typer.Typer) -> None:
     root.command()(agent)
     root.command()(doctor)
+    root.command()(userlb)
     for name, help in (
         ("launcher", "The parent of all containers of this host (root)."),
         ("userproxy", "The proxy in front: finds an app's container and holds requests while it starts."),
@@ -68,6 +69,13 @@ def agent(
         raise Problem(Code.BUSY, str(error), hint="two would take each other's containers for left-overs") from error
     for life in ended:
         say(f"ended {life}")
+
+
+def userlb() -> None:
+    """The entry point: HAProxy, with a lane for each warm site, and who keeps the lanes."""
+    from dispatcher.userlb import daemon
+
+    daemon.main(settings())
 
 
 def doctor(json: Json = False) -> None:

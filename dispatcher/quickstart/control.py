@@ -125,7 +125,7 @@ def wait_until_serving(settings: Settings, manager: Manager, timeout_s: float) -
         "agent": settings.agent_socket,
         "webdispatcher": settings.webdispatcher_listen,
         "userproxy": settings.userproxy_listen,
-    }
+    } | ({"userlb": settings.userlb_listen} if settings.userlb_listen else {})
     begin = time.monotonic()
     while True:
         waited_for = {name: address for name, address in waited_for.items() if not accepts(address)}

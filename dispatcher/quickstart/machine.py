@@ -28,7 +28,8 @@ ROUTE_KEY_BYTES = 32
 
 def listeners(settings: Settings) -> dict[str, str]:
     """Who will listen where, with the name of the setting that says so."""
-    return {
+    userlb = {"userlb_listen": settings.userlb_listen} if settings.userlb_listen else {}
+    return userlb | {
         "etcd": settings.etcd[0],
         "userproxy_listen": settings.userproxy_listen,
         "webdispatcher_listen": settings.webdispatcher_listen,
@@ -92,6 +93,8 @@ def prepare(settings: Settings, venv_bin: Path) -> Path:
     _directory(Path(settings.log_dir), 0o750, 0, proxy.pw_gid)
     _directory(control_socket(settings).parent, 0o700, 0, 0)
     _directory(Path(settings.log_dir, "access"), 0o750, proxy.pw_uid, proxy.pw_gid)  # where the proxies may make files
+    if settings.userlb_listen:
+        _directory(Path(settings.userlb_dir), 0o700, proxy.pw_uid, proxy.pw_gid)
     etcd = pwd.getpwnam(ETCD_USER)
     _directory(etcd_dir(settings), 0o700, etcd.pw_uid, etcd.pw_gid)
     _write(config_path(settings), config_text(settings).encode(), 0o644, 0)

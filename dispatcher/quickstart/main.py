@@ -1,6 +1,7 @@
 """python -m dispatcher.quickstart.main up [--detach] | down [--purge]. What must come before Python is in ./quickstart."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import typer
 
 from dispatcher.quickstart import cgroup, machine, samples
 from dispatcher.quickstart.control import Manager, end, strays, wait_until_serving
-from dispatcher.quickstart.programs import config_path
+from dispatcher.quickstart.programs import config_path, placed, programs
 from dispatcher.settings import Settings, load
 
 START_WAIT_S = 60.0
@@ -68,9 +69,14 @@ def down(purge: Annotated[bool, typer.Option("--purge")] = False) -> None:
 
 def _settings() -> Settings:
     try:
-        return load()
+        return placed(load(), has_haproxy=shutil.which("haproxy") is not None)
     except ValueError as error:
         die(str(error))
+
+
+def _names(settings: Settings) -> str:
+    names = [program.name for program in programs(settings, _venv_bin())]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _venv_bin() -> Path:
@@ -85,7 +91,7 @@ def _start(settings: Settings, manager: Manager) -> None:
     """Raises RuntimeError that says what did not start."""
     begin = time.monotonic()
     config = machine.prepare(settings, _venv_bin())
-    say("starting etcd, launcher, agent, webdispatcher and userproxy")
+    say(f"starting {_names(settings)}")
     manager.start(config)
     if silent := wait_until_serving(settings, manager, START_WAIT_S):
         logs = [f"--- the end of {settings.log_dir}/{name}.log\n{_last_lines(settings, name)}" for name in silent]
@@ -105,9 +111,9 @@ def _last_lines(settings: Settings, name: str) -> str:
 
 
 def _tell(settings: Settings) -> None:
-    port = settings.userproxy_listen.rpartition(":")[2]
+    port = (settings.userlb_listen or settings.userproxy_listen).rpartition(":")[2]
     # Who changed something by a variable has to tell the command line of it, too.
-    found = "" if settings == load({}) else f"FASTCONTAINER_CONFIG={config_path(settings)} "
+    found = "" if load() == load({}) else f"FASTCONTAINER_CONFIG={config_path(settings)} "
     command = f"{found}{_venv_bin() / 'fastcontainer'}"
     print(
         f"""
@@ -138,7 +144,7 @@ def _stop(settings: Settings, *, purge: bool) -> bool:
     """False when something is left; what, has been said."""
     manager = Manager(settings)
     if manager.is_running():
-        say("stopping userproxy, webdispatcher, agent, launcher and etcd")
+        say("stopping everything")
         if not manager.stop():
             say("the process manager did not end in time and was killed")
     if left := strays(settings):

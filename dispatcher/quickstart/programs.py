@@ -24,7 +24,22 @@ RESTARTS_MAX = 1_000_000  # a process that somebody kills again and again is sta
 class Program:
     name: str
     command: tuple[str, ...]
-    stop_wait_s: int = 5  # between SIGTERM and SIGKILL
+    stop_wait_s: int = 5  # between the signal and SIGKILL
+    stop_signal: str = "TERM"
+
+
+USERPROXY_BEHIND = 2  # so many ports above the UserLB's, which is where the UserProxy would be without it
+
+
+def placed(settings: Settings, *, has_haproxy: bool) -> Settings:
+    """With the UserLB at the UserProxy's address, which moves behind it, unless somebody has said where it is to be, or `off`."""
+    if settings.userlb_listen == "off" or not has_haproxy:
+        return msgspec.structs.replace(settings, userlb_listen="")
+    if settings.userlb_listen:
+        return settings
+    host, _, port = settings.userproxy_listen.rpartition(":")
+    behind = f"{host}:{int(port) + USERPROXY_BEHIND}"
+    return msgspec.structs.replace(settings, userlb_listen=settings.userproxy_listen, userproxy_listen=behind)
 
 
 def programs(settings: Settings, venv_bin: Path) -> tuple[Program, ...]:
@@ -33,6 +48,9 @@ def programs(settings: Settings, venv_bin: Path) -> tuple[Program, ...]:
     # They start as root and become their user themselves: they have to be let through to what they need first.
     confined = (python, "-m", "dispatcher.quickstart.confined")
     proxy = (*confined, settings.proxy_user, str(CHECKOUT), settings.run_dir, settings.log_dir, "--")
+    userlb = Program(
+        "userlb", (*proxy, str(venv_bin / "fastcontainer"), "userlb"), stop_wait_s=PROXY_STOP_WAIT_S, stop_signal="INT"
+    )
     return (
         Program("etcd", (*confined, ETCD_USER, str(etcd_dir(settings)), "--", *etcd_command(settings))),
         Program("launcher", (str(venv_bin / "fastcontainer"), "launcher")),
@@ -41,6 +59,7 @@ def programs(settings: Settings, venv_bin: Path) -> tuple[Program, ...]:
             "webdispatcher", (*proxy, str(venv_bin / "fastcontainer-webdispatcher")), stop_wait_s=PROXY_STOP_WAIT_S
         ),
         Program("userproxy", (*proxy, str(venv_bin / "fastcontainer-userproxy")), stop_wait_s=PROXY_STOP_WAIT_S),
+        *((userlb,) if settings.userlb_listen else ()),
     )
 
 
@@ -115,6 +134,7 @@ def supervisor_text(settings: Settings, wanted: tuple[Program, ...], venv_bin: P
             "autorestart": "true",
             "startsecs": "1",
             "startretries": str(RESTARTS_MAX),
+            "stopsignal": program.stop_signal,
             "stopwaitsecs": str(program.stop_wait_s),
             "stopasgroup": "false",  # containers outlive the launcher and the agent
             "killasgroup": "false",

@@ -120,7 +120,6 @@ def _global(pool: Pool, version: str) -> str:
 def _defaults(pool: Pool) -> str:
     return f"""defaults
     mode http
-    log global
     option abortonclose
     option redispatch 1
     retries {RETRIES}
@@ -161,7 +160,8 @@ def _pages() -> list[str]:
 
 
 def _frontend(pool: Pool) -> str:
-    lines = ["frontend web", *(f"    bind {address}" for address in pool.listen)]
+    # Only here: backends would log the state of their servers.
+    lines = ["frontend web", "    log global", *(f"    bind {address}" for address in pool.listen)]
     lines += [
         f"    log-format '{_LOG}'",
         "    http-request set-var(txn.told_host) req.hdr(host)",
@@ -258,7 +258,6 @@ def _userproxies(pool: Pool) -> str:
 def _controller(pool: Pool) -> str:
     return f"""backend controller
     mode tcp
-    no log
     option tcp-check
     tcp-check connect
     tcp-check expect string alive

@@ -9,7 +9,6 @@ One connection for each batch: HAProxy closes it after the answer. Answers come 
 
 import asyncio
 import contextlib
-import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,21 +45,18 @@ class Runtime:
         fields = dict(line.partition(": ")[::2] for line in answer)
         return Info(int(fields["Pid"]), fields.get("description", ""))
 
-    async def read(self, lanes: Iterable[str] | None = None) -> Actual:
-        """`lanes`: whose slots are wanted; all of them unless given."""
+    async def read(self) -> Actual:
+        """All that there is: some hundred kilobytes."""
         maps = [f"show map {path}" for path in self._pool.maps]
-        stats = ["show stat -1 6 -1"] if lanes is None else [f"show stat {lane} 6 -1" for lane in lanes]
-        hosts, wildcards, policies, *tables = await self._ask([*maps, *stats])
+        hosts, wildcards, policies, table = await self._ask([*maps, "show stat -1 6 -1"])
         routes = dict(_entries(hosts)) | {f"*.{name}": lane for name, lane in _entries(wildcards)}
-        slots: dict[SlotId, Slot] = {}
-        in_lane: dict[str, int] = {}
-        for table in tables:
-            for row in csv.DictReader(table):
-                if row["svname"] == "BACKEND":
-                    in_lane[row["# pxname"]] = int(row["scur"])  # those that wait for no slot in particular included
-                elif (match := _SLOT.fullmatch(row["svname"])) and row["addr"] != NEVER_USED:
-                    slots[SlotId(row["# pxname"], int(match[1]) - 1)] = _slot(row)
+        slots, in_lane = _counts([table])
         return Actual(routes, dict(_entries(policies)), slots, in_lane)
+
+    async def read_lanes(self, lanes: Iterable[str]) -> Actual:
+        """Their slots and what is in them; neither names nor policies."""
+        slots, in_lane = _counts(await self._ask([f"show stat {lane} 6 -1" for lane in lanes]))
+        return Actual(slots=slots, in_lane=in_lane)
 
     async def do(self, commands: Sequence[Command]) -> None:
         words = [word for command in commands for word in self.words(command)]
@@ -145,11 +141,23 @@ def _entries(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def _slot(row: dict[str, str]) -> Slot:
-    return Slot(
-        address=row["addr"],
-        concurrency=int(row["slim"] or 0),
-        is_open=not row["status"].startswith(("MAINT", "DRAIN")),
-        in_flight=int(row["scur"]) + int(row["qcur"]),
-        total=int(row["stot"]),
-    )
+def _counts(tables: Iterable[Sequence[str]]) -> tuple[dict[SlotId, Slot], dict[str, int]]:
+    """The slots that were ever used, and the requests in each lane: those that wait for no slot in particular included."""
+    slots: dict[SlotId, Slot] = {}
+    in_lane: dict[str, int] = {}
+    for header, *lines in tables:
+        column = {name: number for number, name in enumerate(header.removeprefix("# ").split(","))}
+        lane, server, address = column["pxname"], column["svname"], column["addr"]
+        for line in lines:  # none of the words that are looked at has quotes or commas, and nor have those before them
+            row = line.split(",")
+            if row[server] == "BACKEND":
+                in_lane[row[lane]] = int(row[column["scur"]])
+            elif row[address] != NEVER_USED and (match := _SLOT.fullmatch(row[server])):
+                slots[SlotId(row[lane], int(match[1]) - 1)] = Slot(
+                    address=row[address],
+                    concurrency=int(row[column["slim"]] or 0),
+                    is_open=not row[column["status"]].startswith(("MAINT", "DRAIN")),
+                    in_flight=int(row[column["scur"]]) + int(row[column["qcur"]]),
+                    total=int(row[column["stot"]]),
+                )
+    return slots, in_lane

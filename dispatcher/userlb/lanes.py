@@ -12,11 +12,12 @@ is left for a later turn. The rules that keep every request at its own site:
 - no name is deleted before all others are in their places.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from dispatcher.userlb.config import COLD, lane_name, slot_name
 
+UNKNOWN = 1  # requests that may be somewhere: until somebody has looked again it counts as in use
 SHADOWS_MAX = 1000  # names of others below a wildcard; one with more stays with the UserProxies
 
 
@@ -173,12 +174,48 @@ def turn(
     return commands, Memory(owners, lives, yielded)
 
 
-def _is_in_use(lane: str, actual: Actual) -> bool:
-    return (
-        lane in actual.routes.values()
-        or actual.in_lane.get(lane, 0) > 0
-        or any(slot.is_open or slot.in_flight for id, slot in actual.slots.items() if id.lane == lane)
-    )
+def after(actual: Actual, commands: Sequence[Command]) -> Actual:
+    """What is there when these have been done, as far as that can be known without looking: what a name led to or a slot took a
+    moment ago may still be in use."""
+    routes, policies = dict(actual.routes), dict(actual.policies)
+    slots, in_lane = dict(actual.slots), dict(actual.in_lane)
+    for command in commands:
+        match command:
+            case Route(domain, lane, _):
+                if (before := routes.get(domain, COLD)) != COLD:
+                    in_lane[before] = max(UNKNOWN, in_lane.get(before, 0))
+                routes[domain] = lane
+            case Unroute(domain):
+                if (before := routes.pop(domain)) != COLD:
+                    in_lane[before] = max(UNKNOWN, in_lane.get(before, 0))
+            case Open(id, address, concurrency):
+                slots[id] = replace(slots.get(id, Slot()), address=address, concurrency=concurrency, is_open=True)
+            case Close(id):
+                slots[id] = replace(slots[id], is_open=False, in_flight=max(UNKNOWN, slots[id].in_flight))
+            case Allow(lane, policy, _):
+                policies[lane] = policy
+    return Actual(routes, policies, slots, in_lane)
+
+
+def read_again(actual: Actual, fresh: Actual, lanes: Collection[str]) -> Actual:
+    """With what HAProxy says of these lanes now."""
+    kept = {id: slot for id, slot in actual.slots.items() if id.lane not in lanes}
+    return Actual(actual.routes, actual.policies, {**kept, **fresh.slots}, {**actual.in_lane, **fresh.in_lane})
+
+
+def unsettled(actual: Actual) -> set[str]:
+    """Lanes in which somebody may wait for a request to end."""
+    closed = {id.lane for id, slot in actual.slots.items() if slot.in_flight and not slot.is_open}
+    routed = {*actual.routes.values()}
+    return closed | {lane for lane, count in actual.in_lane.items() if count and lane not in routed}
+
+
+def _in_use(actual: Actual) -> set[str]:
+    return {
+        *actual.routes.values(),
+        *(lane for lane, count in actual.in_lane.items() if count),
+        *(id.lane for id, slot in actual.slots.items() if slot.is_open or slot.in_flight),
+    }
 
 
 def _assign(
@@ -186,13 +223,13 @@ def _assign(
 ) -> tuple[dict[str, str], frozenset[str]]:
     """Free lanes go to apps that have none; where none is free, the least used is given up, to be free in a later turn."""
     yielded = memory.yielded & frozenset(sites)
+    in_use = _in_use(actual)
     owners = {
-        lane: app
-        for lane, app in memory.owners.items()
-        if (app in sites and app not in yielded) or _is_in_use(lane, actual)
+        lane: app for lane, app in memory.owners.items() if (app in sites and app not in yielded) or lane in in_use
     }
-    waiting = sorted((app for app in sites if app not in owners.values()), key=lambda app: app in yielded)
-    free = [lane for lane in map(lane_name, range(lanes)) if lane not in owners and not _is_in_use(lane, actual)]
+    owning = {*owners.values()}
+    waiting = sorted((app for app in sites if app not in owning), key=lambda app: app in yielded)
+    free = [lane for lane in map(lane_name, range(lanes)) if lane not in owners and lane not in in_use]
     given = dict(zip(free, waiting, strict=False))
     yielded -= frozenset(given.values())
     staying = [app for app in owners.values() if app in sites and app not in yielded]
@@ -218,9 +255,9 @@ def _slots(
         id: life for id, life in lives.items() if (id.lane, life) in containers or not _is_free(actual.slots.get(id))
     }
     opening = []
+    slot_of = {(id.lane, life): id for id, life in held.items()}
     for (lane, life), container in containers.items():
-        id = next((id for id, other in held.items() if other == life and id.lane == lane), None)
-        id = id or _free_slot(lane, slots, held, actual)
+        id = slot_of.get((lane, life)) or _free_slot(lane, slots, held, actual)
         if id is None:
             continue
         slot = actual.slots.get(id, Slot())

@@ -89,10 +89,10 @@ class Installation:
             log_dir=str(base / "log"),
             network=network,
             cgroup=f"fc-{base.name[-8:].lower()}",
-            **{name: f"127.0.0.1:{free_port()}" for name in names},
-            **changed,
+            **{"userlb_listen": "off", **{name: f"127.0.0.1:{free_port()}" for name in names}, **changed},
         )
-        self.port = int(self.settings.userproxy_listen.rpartition(":")[2])
+        front = self.settings.userproxy_listen if self.settings.userlb_listen == "off" else self.settings.userlb_listen
+        self.port = int(front.rpartition(":")[2])
         config = base / "settings.toml"
         config.write_text(config_text(self.settings))
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FASTCONTAINER_")}
@@ -330,7 +330,8 @@ class Installation:
             | {
                 f"file {path}"
                 for path in files
-                if path.parts[0] != "supervisor" and not (path.parts[0] == "slots" and path.parts[1:2] and path.parts[1] in reserve)
+                if path.parts[0] not in ("supervisor", "userlb")
+                and not (path.parts[0] == "slots" and path.parts[1:2] and path.parts[1] in reserve)
             }
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dispatcher.quickstart.programs import config_path, config_text, etcd_command, programs, supervisor_text
+from dispatcher.quickstart.programs import config_path, config_text, etcd_command, placed, programs, supervisor_text
 from dispatcher.settings import Settings, load
 
 BIN = Path("/srv/checkout/.venv/bin")
@@ -49,6 +49,33 @@ def test_what_parses_traffic_does_not_run_as_root() -> None:
         assert command[1:4] == ("-m", "dispatcher.quickstart.confined", "nobody")
         assert command[command.index("--") + 1] == f"{BIN}/fastcontainer-{name}"
     assert by_name["etcd"].command[1:4] == ("-m", "dispatcher.quickstart.confined", "etcd")
+
+
+@pytest.mark.parametrize(
+    "settings, has_haproxy, userlb, userproxy",
+    [
+        (Settings(), True, "127.0.0.1:8080", "127.0.0.1:8082"),
+        (Settings(), False, "", "127.0.0.1:8080"),
+        (Settings(userlb_listen="off"), True, "", "127.0.0.1:8080"),
+        (Settings(userlb_listen="0.0.0.0:80"), True, "0.0.0.0:80", "127.0.0.1:8080"),
+        (Settings(userlb_listen="0.0.0.0:80"), False, "", "127.0.0.1:8080"),
+        (Settings(userproxy_listen="[::1]:9000"), True, "[::1]:9000", "[::1]:9002"),
+    ],
+    ids=["moves-in", "none-there", "off", "told-where", "told-where-but-none-there", "as-the-proxy"],
+)
+def test_where_the_userlb_is(settings: Settings, has_haproxy: bool, userlb: str, userproxy: str) -> None:
+    found = placed(settings, has_haproxy=has_haproxy)
+    assert (found.userlb_listen, found.userproxy_listen) == (userlb, userproxy)
+    assert ("userlb" in [program.name for program in programs(found, BIN)]) == bool(userlb)
+
+
+def test_the_userlb_ends_with_its_haproxy_and_before_all_others() -> None:
+    parser = read_back(Settings(userlb_listen="127.0.0.1:1"))
+    section = parser["program:userlb"]
+    assert (section["stopsignal"], parser["program:userproxy"]["stopsignal"]) == ("INT", "TERM")
+    assert all(
+        int(section["priority"]) >= int(parser[name]["priority"]) for name in parser if name.startswith("program:")
+    )
 
 
 def test_etcd_compacts_has_a_quota_and_listens_where_the_settings_say() -> None:

@@ -1,4 +1,8 @@
-"""A real HAProxy with two lanes, servers that say who they are, and a controller that is alive."""
+"""A real HAProxy with two lanes, servers that say who they are, and a controller that is alive.
+
+front   HAProxy alone, for a test that says itself what it is to do
+world   a whole UserLB, with a CMDB in memory, an agent that is a fake and a server in the UserProxies' place
+"""
 
 import asyncio
 import resource
@@ -8,13 +12,24 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from dispatcher.cmdb import keys
+from dispatcher.cmdb.memory import MemoryStore
+from dispatcher.cmdb.store import Delete, Put
+from dispatcher.compute.protocol import Live
+from dispatcher.domain import AppSpec, Policy
+from dispatcher.settings import Settings
 from dispatcher.userlb import config
-from dispatcher.userlb.config import Pool
+from dispatcher.userlb.config import COLD, Pool
+from dispatcher.userlb.daemon import UserLB
 from dispatcher.userlb.haproxy import Runtime
+from tests.fakes.agent import FakeAgent, Handler
 from tests.fakes.clients import Response, ask
 from tests.fakes.ports import free_port
+from tests.fakes.sites import answering, text
+from tests.plugins.installation import wait_for
 
 
 @dataclass
@@ -104,3 +119,79 @@ async def _until_it_answers(front: Front) -> None:
                 return
             except OSError:
                 await asyncio.sleep(0.02)
+
+
+class World:
+    def __init__(self, directory: Path, proxy: int, *, lanes: int = 2) -> None:
+        open_files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        listen = free_port()
+        self.settings = Settings(
+            compute="here",
+            run_dir=str(directory),
+            log_dir=str(directory),
+            userlb_listen=f"127.0.0.1:{listen}",
+            userproxy_listen=f"127.0.0.1:{proxy}",
+        )
+        self.port = listen
+        self.pool = Pool(
+            (self.settings.userlb_listen,), (self.settings.userproxy_listen,), (), self.settings.userlb_dir,
+            lanes=lanes, slots=2, connections_max=min(1000, open_files_max // 3),
+        )  # fmt: skip
+        self.runtime = Runtime(self.pool)
+        self.store = MemoryStore()
+        self.agent = FakeAgent(self.settings.agent_socket)
+        self.userlb: UserLB
+
+    async def start(self) -> None:
+        """Again, too: the next controller."""
+        self.store.down = False  # the one before closed it
+        self.userlb = UserLB(self.settings, self.pool, open_store=lambda _: self.store)
+        await self.userlb.start()
+
+    async def site(self, app: str, handler: Handler | None = None, *domains: str, **policy: object) -> None:
+        """Its body is its name, unless it has a handler."""
+        spec = AppSpec(command=("/bin/true",), policy=Policy(**policy))  # type: ignore[arg-type]
+        names = domains or (f"{app}.test",)
+        await self.put(
+            {keys.spec_key(app): msgspec.json.encode(spec)} | {keys.domain_key(n): app.encode() for n in names}
+        )
+        self.agent.site(app, handler or answering(text(app.encode())))
+
+    async def warm(self, app: str, container: str = "1", *, within_s: float = 5.0) -> Live:
+        """Runs, and has a lane."""
+        live = await self.agent.run(app, container)
+
+        async def has_a_slot() -> bool:
+            actual = await self.runtime.read()
+            opened = {id.lane for id, slot in actual.slots.items() if slot.address == live.address and slot.is_open}
+            return bool(opened & {*actual.routes.values()})
+
+        await wait_for(has_a_slot, within_s)
+        return live
+
+    async def routes(self) -> dict[str, str]:
+        return {name: lane for name, lane in (await self.runtime.read()).routes.items() if lane != COLD}
+
+    async def put(self, values: dict[str, bytes | None]) -> None:
+        operations = [Delete(key) if value is None else Put(key, value) for key, value in values.items()]
+        await self.store.commit([], operations)
+
+    async def ask(self, host: str, path: str = "/", method: str = "GET", **fields: str) -> Response:
+        return await ask(self.port, host, path, method, **fields)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    directory = Path(tempfile.mkdtemp(prefix="fc-userlb-"))
+    proxy = free_port()
+    server = await asyncio.start_server(answering(text(b"proxy")), "127.0.0.1", proxy)
+    world = World(directory, proxy)
+    await world.agent.start()
+    await world.start()
+    try:
+        yield world
+    finally:
+        await world.userlb.close(with_haproxy=True)
+        await world.agent.close()
+        server.close()
+        shutil.rmtree(directory)

@@ -14,10 +14,12 @@ async def test_what_was_done_is_read_back(front) -> None:
     assert (fresh.routes, fresh.policies, fresh.slots) == ({}, {}, {})
     commands = [Open(SLOT, "127.0.0.1:5", 3), Allow("lane1", "1:2", True), Route("*.a.test", "lane1", True)]
     await front.runtime.do([*commands, Route("b.test", COLD, True)])
-    actual = await front.runtime.read(["lane1"])
+    actual = await front.runtime.read()
     assert actual.routes == {"*.a.test": "lane1", "b.test": COLD}
     assert actual.policies == {"lane1": "1:2"}
     assert actual.slots == {SLOT: Slot("127.0.0.1:5", 3, is_open=True)}
+    assert (await front.runtime.read_lanes(["lane1"])).slots == actual.slots
+    assert (await front.runtime.read_lanes(["lane0"])).slots == {}
     await front.runtime.do(
         [Route("b.test", "lane1", False), Unroute("*.a.test"), Close(SLOT), Allow("lane1", "3:4", False)]
     )

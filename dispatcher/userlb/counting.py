@@ -1,0 +1,56 @@
+"""What the lanes are used for: what the agent is told of it, and which app uses its lane least. Pure."""
+
+import math
+
+from dispatcher.userlb.lanes import Actual, Memory
+
+HALF_LIFE_S = 10.0  # of a request in the measure of use
+SETTLING_S = 5.0  # an app that has just got its lane is not the least used before that
+
+
+class Counts:
+    """Requests in flight by life, and whether there were any since they were told last."""
+
+    def __init__(self) -> None:
+        self.in_flight: dict[str, int] = {}
+        self._totals: dict[str, int] = {}
+
+    def take(self, actual: Actual, memory: Memory) -> dict[str, int]:
+        """What the agent has to hear: lives that had requests, whatever they have now, and those whose count is another."""
+        slots = {life: actual.slots[id] for id, life in memory.lives.items() if id in actual.slots}
+        now = {life: slot.in_flight for life, slot in slots.items() if slot.in_flight}
+        totals = {life: slot.total for life, slot in slots.items()}
+        told = {life: now.get(life, 0) for life in {*now, *self.in_flight} if now.get(life) != self.in_flight.get(life)}
+        told |= {life: now.get(life, 0) for life, total in totals.items() if total > self._totals.get(life, total)}
+        self.in_flight, self._totals = now, totals
+        return told
+
+
+class Use:
+    """Requests of each app in its lane, older ones counting less."""
+
+    def __init__(self) -> None:
+        self._requests: dict[str, float] = {}
+        self._since: dict[str, float] = {}
+        self._totals: dict[str, int] = {}
+        self._at = 0.0
+
+    def take(self, actual: Actual, memory: Memory, now: float) -> None:
+        kept = 0.5 ** ((now - self._at) / HALF_LIFE_S)
+        self._at = now
+        totals: dict[str, int] = {}
+        for id, slot in actual.slots.items():
+            if app := memory.owners.get(id.lane):
+                totals[app] = totals.get(app, 0) + slot.total
+        self._requests = {
+            app: self._requests.get(app, 0.0) * kept + max(0, total - self._totals.get(app, total))
+            for app, total in totals.items()
+        }
+        self._since = {app: self._since.get(app, now) for app in totals}
+        self._totals = totals
+
+    def by_app(self, now: float) -> dict[str, float]:
+        return {
+            app: requests if now - self._since[app] >= SETTLING_S else math.inf
+            for app, requests in self._requests.items()
+        }

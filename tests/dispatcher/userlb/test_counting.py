@@ -1,0 +1,40 @@
+import math
+from dataclasses import replace
+
+from dispatcher.userlb.counting import SETTLING_S, Counts, Use
+from dispatcher.userlb.lanes import Actual, Memory, Slot, SlotId
+
+ID = SlotId("lane0", 0)
+MEMORY = Memory({"lane0": "blog"}, {ID: "blog/1.1"})
+IDLE = Slot("10.0.0.1:80", 8, is_open=True, total=5)
+
+
+def actual(**changes: int) -> Actual:
+    return Actual(slots={ID: replace(IDLE, **changes)})
+
+
+def test_the_agent_hears_of_what_was_and_of_what_is() -> None:
+    counts = Counts()
+    assert counts.take(actual(), MEMORY) == {}  # what was before us we do not know
+    assert counts.take(actual(total=6), MEMORY) == {"blog/1.1": 0}
+    assert counts.take(actual(total=6), MEMORY) == {}
+    assert counts.take(actual(total=8, in_flight=2), MEMORY) == {"blog/1.1": 2}
+    assert counts.take(actual(total=8, in_flight=2), MEMORY) == {}
+    assert counts.in_flight == {"blog/1.1": 2}
+    assert counts.take(actual(total=8), Memory()) == {"blog/1.1": 0}  # the slot is another's
+    assert counts.in_flight == {}
+
+
+def test_use_counts_recent_requests_and_spares_the_new() -> None:
+    use = Use()
+    use.take(actual(), MEMORY, 100.0)
+    assert use.by_app(100.0) == {"blog": math.inf}
+    later = 100.0 + SETTLING_S
+    use.take(actual(total=15), MEMORY, later)
+    assert use.by_app(later) == {"blog": 10.0}
+    use.take(actual(total=15), MEMORY, later + 10)
+    assert use.by_app(later + 10) == {"blog": 5.0}
+    use.take(actual(total=1), MEMORY, later + 10)  # HAProxy began anew
+    assert use.by_app(later + 10) == {"blog": 5.0}
+    use.take(Actual(), Memory(), later + 10)
+    assert use.by_app(later + 10) == {}
