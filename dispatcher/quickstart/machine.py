@@ -18,6 +18,7 @@ from dispatcher.quickstart.programs import (
     control_socket,
     etcd_dir,
     programs,
+    setting_of_front,
     supervisor_text,
 )
 from dispatcher.settings import Settings, host_port
@@ -26,24 +27,25 @@ OPEN_FILES_WANTED = 65_536
 ROUTE_KEY_BYTES = 32
 
 
-def listeners(settings: Settings) -> dict[str, str]:
-    """Who will listen where, with the name of the setting that says so."""
-    userlb = {"userlb_listen": settings.userlb_listen} if settings.userlb_listen else {}
-    return userlb | {
-        "etcd": settings.etcd[0],
-        "userproxy_listen": settings.userproxy_listen,
-        "webdispatcher_listen": settings.webdispatcher_listen,
-        "userproxy_metrics": settings.userproxy_metrics,
-        "webdispatcher_metrics": settings.webdispatcher_metrics,
-        "agent_metrics": settings.agent_metrics,
-    }
+def listeners(settings: Settings) -> list[tuple[str, str]]:
+    """Who will listen where, each with the name of the setting that says so."""
+    front = [(setting_of_front(settings), settings.userlb_listen)] if settings.userlb_listen else []
+    return [
+        *front,
+        ("etcd", settings.etcd[0]),
+        ("userproxy_listen", settings.userproxy_listen),
+        ("webdispatcher_listen", settings.webdispatcher_listen),
+        ("userproxy_metrics", settings.userproxy_metrics),
+        ("webdispatcher_metrics", settings.webdispatcher_metrics),
+        ("agent_metrics", settings.agent_metrics),
+    ]
 
 
 def taken_ports(settings: Settings) -> list[str]:
     """One line for each address that somebody else holds."""
     return [
         f"{address} is taken{_holder(address)}: stop that, or choose another with FASTCONTAINER_{name.upper()}=HOST:PORT"
-        for name, address in listeners(settings).items()
+        for name, address in listeners(settings)
         if not _can_bind(*host_port(address))
     ]
 

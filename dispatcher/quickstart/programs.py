@@ -37,9 +37,18 @@ def placed(settings: Settings, *, has_haproxy: bool) -> Settings:
         return msgspec.structs.replace(settings, userlb_listen="")
     if settings.userlb_listen:
         return settings
-    host, _, port = settings.userproxy_listen.rpartition(":")
-    behind = f"{host}:{int(port) + USERPROXY_BEHIND}"
-    return msgspec.structs.replace(settings, userlb_listen=settings.userproxy_listen, userproxy_listen=behind)
+    front = settings.userproxy_listen
+    return msgspec.structs.replace(settings, userlb_listen=front, userproxy_listen=_behind(front))
+
+
+def _behind(front: str) -> str:
+    host, _, port = front.rpartition(":")
+    return f"{host}:{int(port) + USERPROXY_BEHIND}"
+
+
+def setting_of_front(settings: Settings) -> str:
+    """Which one says where visitors come in."""
+    return "userproxy_listen" if settings.userproxy_listen == _behind(settings.userlb_listen) else "userlb_listen"
 
 
 def programs(settings: Settings, venv_bin: Path) -> tuple[Program, ...]:
