@@ -1,12 +1,16 @@
 """A site that is awake is answered without a proxy of ours in between, for as long as it is awake and not a moment longer."""
 
+import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from dispatcher.userlb.config import COLD, Pool
 from dispatcher.userlb.haproxy import Runtime
+from tests.acceptance.load import Load
 from tests.fakes.ports import free_port
 from tests.plugins.installation import wait_for
 
@@ -69,3 +73,73 @@ async def test_traffic_in_its_lane_keeps_a_site_awake(installation):
     # One request alone, longer than it may be idle.
     assert (await installation.ask("busy", "/?s=2.5")).body == first.body
     await installation.remove("busy")
+
+
+async def test_its_containers_are_killed_one_after_the_other_and_no_visitor_notices(installation):
+    """Each once: what dies again before it has proven itself is not started at once."""
+    await installation.create("mortal", words={"containers": "3"})
+    await installation.ask("mortal")
+    await wait_for(lambda: _has_slots(installation, 3), 8.0)
+    async with Load(installation.port, "mortal.localhost", connections=16, rate=400.0) as load:
+        for live in await installation.running("mortal"):
+            await asyncio.sleep(0.3)
+            os.kill(min(installation.pids_of(live)), signal.SIGKILL)
+        await wait_for(lambda: _has_slots(installation, 3), 8.0)
+    print(load.report())
+    assert load.failed == []
+    assert len(set(load.bodies)) >= 5
+    await wait_for(lambda: len(logged(installation, "userlb", "mortal")) > len(load.samples) / 2, 3.0)
+    await installation.remove("mortal")
+
+
+async def _has_slots(installation, count: int) -> bool:
+    return sum(slot.is_open for slot in (await runtime(installation).read()).slots.values()) == count
+
+
+async def test_the_only_container_is_killed_and_its_visitors_wait_for_the_next(installation):
+    await installation.create("alone")
+    await installation.ask("alone")
+    await lane_of(installation, "alone")
+    async with Load(installation.port, "alone.localhost", connections=16, rate=400.0) as load:
+        await asyncio.sleep(0.3)
+        (live,) = await installation.running("alone")
+        os.kill(min(installation.pids_of(live)), signal.SIGKILL)
+        await wait_for(lambda: len(set(load.bodies)) == 2, 5.0)
+        await lane_of(installation, "alone")
+    print(load.report())
+    assert load.failed == []
+    await installation.remove("alone")
+
+
+async def test_haproxy_the_controller_and_the_userproxy_are_killed_under_load(installation):
+    await installation.create("steady")
+    first = await installation.ask("steady")
+    await lane_of(installation, "steady")
+    haproxy = (await runtime(installation).info()).pid
+    async with Load(installation.port, "steady.localhost", connections=8, rate=200.0) as load:
+        killed = installation.kill("userlb")
+        await installation.restarted("userlb", killed)
+        await wait_for(lambda: _takes_requests(installation, "steady"), 8.0)
+        assert (await runtime(installation).info()).pid == haproxy
+        await installation.restarted("userlb", installation.kill("userlb", signal.SIGTERM))
+        await wait_for(lambda: _takes_requests(installation, "steady"), 8.0)
+        installation.kill("userproxy")  # whom a warm site does not need
+        await asyncio.sleep(0.5)
+    print(load.report())
+    assert load.failed == []
+    assert set(load.bodies) == {first.body}
+    os.kill(haproxy, signal.SIGKILL)
+    await wait_for(lambda: _takes_requests(installation, "steady"), 8.0)
+    assert (await runtime(installation).info()).pid != haproxy
+    await installation.remove("steady")
+
+
+async def _takes_requests(installation, app: str) -> bool:
+    """In its lane."""
+    before = len(logged(installation, "userlb", app))
+    try:
+        await installation.ask(app)
+    except (OSError, asyncio.IncompleteReadError):
+        return False
+    await asyncio.sleep(0.25)  # as long as a line of the log may be kept back
+    return len(logged(installation, "userlb", app)) > before

@@ -148,6 +148,7 @@ class Installation:
 
     def kill(self, program: str, number: signal.Signals = signal.SIGKILL) -> int:
         pid = self.pid(program)
+        assert pid, f"{program} is not up"  # 0 would be all of us
         os.kill(pid, number)
         return pid
 
