@@ -87,6 +87,9 @@ class FakeGroup:
     def is_frozen(self) -> bool:
         return self.frozen and not self.stays_awake
 
+    def processes(self) -> list[int]:
+        return []
+
     def memory_bytes(self) -> int:
         return self.memory_in_use + self.page_cache
 
