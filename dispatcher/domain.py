@@ -113,6 +113,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     queue_max: Annotated[int, msgspec.Meta(ge=0)] = 1000  # requests of this app that wait in one proxy
     boot_cpu: str = "100%"  # until it listens
     server_timing: bool = False
+    sticky: bool = False  # a cookie leads visitors back to the container that answered them, in a lane
     wake_by_bots: bool = False  # listed bots and health checkers may wake it
 
     def __post_init__(self) -> None:

@@ -89,6 +89,10 @@ class Flags:
     server_timing: Annotated[
         bool | None, _flag("--server-timing/--no-server-timing", "Tell clients the phases of a start.")
     ] = None
+    sticky: Annotated[
+        bool | None,
+        _flag("--sticky/--no-sticky", "Lead visitors back to the container that answered them, by a cookie."),
+    ] = None
     wake_by_bots: Annotated[
         bool | None, _flag("--wake-by-bots/--no-wake-by-bots", "Let listed bots and health checks wake it.")
     ] = None

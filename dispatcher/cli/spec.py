@@ -22,6 +22,7 @@ _AS_THEY_ARE = (
     "while_starting",
     "queue_max",
     "server_timing",
+    "sticky",
     "wake_by_bots",
 )
 

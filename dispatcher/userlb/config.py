@@ -15,6 +15,8 @@ an address may be another site's one day. Then all goes to the UserProxies until
 import hashlib
 from dataclasses import dataclass
 
+from dispatcher.userlb import sticky
+
 LABELS_MAX = 8  # of a host name above which wildcards are looked for; deeper names go to the UserProxies
 COLD = "cold"  # in a map, instead of a lane: the UserProxies
 QUEUE_S = 30
@@ -74,8 +76,13 @@ class Pool:
         return f"{self.directory}/policies.map"
 
     @property
+    def tokens(self) -> str:
+        """lane/slot -> what a cookie must carry to lead there"""
+        return f"{self.directory}/tokens.map"
+
+    @property
     def maps(self) -> tuple[str, ...]:
-        return self.hosts, self.wildcards, self.policies
+        return self.hosts, self.wildcards, self.policies, self.tokens
 
 
 def lane_name(number: int) -> str:
@@ -276,7 +283,8 @@ def _lane(pool: Pool, number: int) -> str:
         "    http-request set-var(txn.room) var(txn.policy),field(2,:),sub(txn.queued)",
         "    http-request deny deny_status 503 if { var(txn.room) -m int le 0 }",
         f"    http-response del-header '{_OURS}' -m reg",
-        f"    server-template {SLOT} 1-{pool.slots} 127.0.0.1:1 disabled track controller/alive",
+        *sticky.lines(pool.tokens),
+        f"    server-template {SLOT} 1-{pool.slots} 127.0.0.1:1 weight 100 disabled track controller/alive",
         "    option allbackups",
         f"    server {RESCUE} {pool.proxies[0]} backup disabled",
         *(f"    server {BACKUP}{number} {address} backup" for number, address in enumerate(pool.proxies)),

@@ -62,6 +62,7 @@ class Controller:
         self._names = Names(cache.domains)
         self._actual = Actual()
         self._use = Use()
+        self._since: dict[str, float] = {}  # by life: when it was first seen to run
         self._wake = asyncio.Event()
         self._is_known = False  # what HAProxy has
         self._looked = self._audited = 0.0
@@ -73,7 +74,9 @@ class Controller:
 
     def containers_changed(self, message: Live | Gone) -> None:
         if isinstance(message, Gone):
-            self._link.unheard.pop(life_name(message.app, message.container, message.generation), None)
+            life = life_name(message.app, message.container, message.generation)
+            self._link.unheard.pop(life, None)
+            self._since.pop(life, None)
         elif message.status is Status.RUNNING:
             self._link.unheard.pop(message.life, None)
         self._wake.set()
@@ -143,7 +146,7 @@ class Controller:
 
     def _audit(self, actual: Actual) -> None:
         self._audited = self._clock()
-        if (actual.routes, actual.policies) != (self._actual.routes, self._actual.policies):
+        if _named(actual) != _named(self._actual):
             _log.warning("HAProxy has other names or policies than it was given")
             self._recall(actual)
 
@@ -210,10 +213,19 @@ class Controller:
                 self._cache.containers(name),
                 self._names.of(name),
                 compute=self._link.compute,
+                ages=self._age,
             )
             if site is not None:
                 found[name] = site
         return found
 
+    def _age(self, life: str) -> float:
+        return self._clock() - self._since.setdefault(life, self._clock())
+
     def _in_use(self) -> set[str]:
         return {*self.memory.owners} | {id.lane for id in self._actual.slots}
+
+
+def _named(actual: Actual) -> tuple[object, ...]:
+    """What nobody but us changes."""
+    return actual.routes, actual.policies, actual.tokens

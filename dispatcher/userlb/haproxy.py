@@ -15,7 +15,20 @@ from dataclasses import dataclass
 
 from dispatcher.userlb import config
 from dispatcher.userlb.config import Pool
-from dispatcher.userlb.lanes import Actual, Allow, Close, Command, Open, Rescue, Route, Slot, SlotId, Unroute
+from dispatcher.userlb.lanes import (
+    Actual,
+    Allow,
+    Close,
+    Command,
+    Open,
+    Rescue,
+    Route,
+    Slot,
+    SlotId,
+    Stick,
+    Unroute,
+    Weigh,
+)
 
 LINE_BYTES_MAX = 8 << 10  # HAProxy reads a line into one buffer of 16 KiB
 ANSWER_S = 5.0
@@ -48,10 +61,10 @@ class Runtime:
     async def read(self) -> Actual:
         """All that there is: some hundred kilobytes."""
         maps = [f"show map {path}" for path in self._pool.maps]
-        hosts, wildcards, policies, table = await self._ask([*maps, "show stat -1 6 -1"])
+        hosts, wildcards, policies, tokens, table = await self._ask([*maps, "show stat -1 6 -1"])
         routes = dict(_entries(hosts)) | {f"*.{name}": lane for name, lane in _entries(wildcards)}
         slots, in_lane = _counts([table])
-        return Actual(routes, dict(_entries(policies)), slots, in_lane)
+        return Actual(routes, dict(_entries(policies)), dict(_entries(tokens)), slots, in_lane)
 
     async def read_lanes(self, lanes: Iterable[str]) -> Actual:
         """Their slots and what is in them; neither names nor policies."""
@@ -79,11 +92,17 @@ class Runtime:
             case Rescue(lane):
                 server = f"{lane}/{config.RESCUE}"
                 return [f"set server {server} state ready", f"set server {server} state maint"]
-            case Open(slot, address, concurrency):
+            case Weigh(slot, weight):
+                return [f"set server {slot.path} weight {weight}"]
+            case Stick(path, token, is_new):
+                word = f"{'add' if is_new else 'set'} map {self._pool.tokens} {path} {token}"
+                return [f"del map {self._pool.tokens} {path}" if token is None else word]
+            case Open(slot, address, concurrency, weight):
                 host, _, port = address.rpartition(":")
                 return [
                     f"set server {slot.path} addr {host.strip('[]')} port {port}",
                     f"set maxconn server {slot.path} {concurrency}",
+                    f"set server {slot.path} weight {weight}",
                     f"set server {slot.path} state ready",
                 ]
 
@@ -159,5 +178,6 @@ def _counts(tables: Iterable[Sequence[str]]) -> tuple[dict[SlotId, Slot], dict[s
                     is_open=not row[column["status"]].startswith(("MAINT", "DRAIN")),
                     in_flight=int(row[column["scur"]]) + int(row[column["qcur"]]),
                     total=int(row[column["stot"]]),
+                    weight=int(row[column["uweight"]]),
                 )
     return slots, in_lane

@@ -10,14 +10,19 @@ is left for a later turn. The rules that keep every request at its own site:
 - below a wildcard that has a lane every name of another app is in the maps, too, with COLD where it has none: it comes before the
   wildcard and goes after it;
 - no name is deleted before all others are in their places.
+
+A cookie that leads back to a container (for apps that ask for it) names the slot and carries a token of its life; which token
+counts for which slot is in a map.
 """
 
+import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dispatcher.userlb.config import COLD, lane_name, slot_name
 
 UNKNOWN = 1  # requests that may be somewhere: until somebody has looked again it counts as in use
+WEIGHT_MAX = 100
 SHADOWS_MAX = 1000  # names of others below a wildcard; one with more stays with the UserProxies
 
 
@@ -28,6 +33,7 @@ class Container:
     life: str
     address: str  # HOST:PORT
     concurrency: int
+    weight: int = WEIGHT_MAX  # among its app's others
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Site:
     containers: tuple[Container, ...]
     response_ms: int
     queue_max: int
+    sticky: bool = False
 
     @property
     def policy(self) -> str:
@@ -64,6 +71,7 @@ class Slot:
     is_open: bool = False
     in_flight: int = 0  # waiting for this very slot included
     total: int = 0  # that it was ever given
+    weight: int = WEIGHT_MAX
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ class Actual:
 
     routes: Mapping[str, str] = field(default_factory=dict)  # domain -> lane or COLD
     policies: Mapping[str, str] = field(default_factory=dict)  # by lane
+    tokens: Mapping[str, str] = field(default_factory=dict)  # by SlotId.path
     slots: Mapping[SlotId, Slot] = field(default_factory=dict)
     in_lane: Mapping[str, int] = field(default_factory=dict)  # requests in a lane: waiting, at a slot or at a UserProxy
 
@@ -102,6 +111,22 @@ class Open:
     slot: SlotId
     address: str
     concurrency: int
+    weight: int = WEIGHT_MAX
+
+
+@dataclass(frozen=True)
+class Weigh:
+    slot: SlotId
+    weight: int
+
+
+@dataclass(frozen=True)
+class Stick:
+    """The token of the life that has this slot; None: nobody's cookie counts."""
+
+    path: str
+    token: str | None
+    is_new: bool
 
 
 @dataclass(frozen=True)
@@ -123,7 +148,7 @@ class Rescue:
     lane: str
 
 
-Command = Rescue | Route | Unroute | Open | Close | Allow
+Command = Rescue | Route | Unroute | Open | Close | Weigh | Stick | Allow
 
 
 def recall(actual: Actual, app_of: Mapping[str, str], lives: Mapping[str, tuple[str, str]]) -> Memory:
@@ -158,7 +183,7 @@ def turn(
     sites = {app: site for app, site in sites.items() if 0 < len(site.containers) <= slots}
     owners, yielded = _assign(sites, actual, memory, lanes, use)
     lane_of = {app: lane for lane, app in owners.items() if app in sites and app not in yielded}
-    closing, opening, lives = _slots(sites, lane_of, actual, memory.lives, slots)
+    closing, opening, weighing, lives = _slots(sites, lane_of, actual, memory.lives, slots)
     opened = {command.slot.lane for command in opening} | {
         id.lane for id, slot in actual.slots.items() if slot.is_open and Close(id) not in closing
     }
@@ -168,9 +193,12 @@ def turn(
         for app, lane in served.items()
         if actual.policies.get(lane) != sites[app].policy
     ]
+    unsticking, sticking = _tokens(sites, lane_of, actual.tokens, lives)
     leaving, coming = _moves(actual.routes, _routes(sites, served, below))
     deserted = sorted({command.slot.lane for command in closing} - opened)
-    commands = [*leaving, *closing, *map(Rescue, deserted), *opening, *allowed, *coming]
+    commands = [
+        *leaving, *closing, *map(Rescue, deserted), *unsticking, *sticking, *weighing, *opening, *allowed, *coming,
+    ]  # fmt: skip
     return commands, Memory(owners, lives, yielded)
 
 
@@ -178,29 +206,37 @@ def after(actual: Actual, commands: Sequence[Command]) -> Actual:
     """What is there when these have been done, as far as that can be known without looking: what a name led to or a slot took a
     moment ago may still be in use."""
     routes, policies = dict(actual.routes), dict(actual.policies)
-    slots, in_lane = dict(actual.slots), dict(actual.in_lane)
+    slots, in_lane, tokens = dict(actual.slots), dict(actual.in_lane), dict(actual.tokens)
     for command in commands:
         match command:
             case Route(domain, lane, _):
-                if (before := routes.get(domain, COLD)) != COLD:
-                    in_lane[before] = max(UNKNOWN, in_lane.get(before, 0))
+                if (former := routes.get(domain, COLD)) != COLD:
+                    in_lane[former] = max(UNKNOWN, in_lane.get(former, 0))
                 routes[domain] = lane
             case Unroute(domain):
-                if (before := routes.pop(domain)) != COLD:
-                    in_lane[before] = max(UNKNOWN, in_lane.get(before, 0))
-            case Open(id, address, concurrency):
-                slots[id] = replace(slots.get(id, Slot()), address=address, concurrency=concurrency, is_open=True)
+                if (former := routes.pop(domain)) != COLD:
+                    in_lane[former] = max(UNKNOWN, in_lane.get(former, 0))
+            case Open(id, address, concurrency, weight):
+                before = slots.get(id, Slot())
+                slots[id] = Slot(address, concurrency, True, before.in_flight, before.total, weight)
+            case Weigh(id, weight):
+                slots[id] = replace(slots[id], weight=weight)
+            case Stick(path, None, _):
+                del tokens[path]
+            case Stick(path, token, _):
+                assert token is not None
+                tokens[path] = token
             case Close(id):
                 slots[id] = replace(slots[id], is_open=False, in_flight=max(UNKNOWN, slots[id].in_flight))
             case Allow(lane, policy, _):
                 policies[lane] = policy
-    return Actual(routes, policies, slots, in_lane)
+    return Actual(routes, policies, tokens, slots, in_lane)
 
 
 def read_again(actual: Actual, fresh: Actual, lanes: Collection[str]) -> Actual:
     """With what HAProxy says of these lanes now."""
     kept = {id: slot for id, slot in actual.slots.items() if id.lane not in lanes}
-    return Actual(actual.routes, actual.policies, {**kept, **fresh.slots}, {**actual.in_lane, **fresh.in_lane})
+    return replace(actual, slots={**kept, **fresh.slots}, in_lane={**actual.in_lane, **fresh.in_lane})
 
 
 def unsettled(actual: Actual) -> set[str]:
@@ -244,7 +280,7 @@ def _slots(
     actual: Actual,
     lives: Mapping[SlotId, str],
     slots: int,
-) -> tuple[list[Close], list[Open], dict[SlotId, str]]:
+) -> tuple[list[Close], list[Open], list[Weigh], dict[SlotId, str]]:
     containers = {(lane, each.life): each for app, lane in lane_of.items() for each in sites[app].containers}
     closing = [
         Close(id)
@@ -254,7 +290,7 @@ def _slots(
     held = {
         id: life for id, life in lives.items() if (id.lane, life) in containers or not _is_free(actual.slots.get(id))
     }
-    opening = []
+    opening, weighing = [], []
     slot_of = {(id.lane, life): id for id, life in held.items()}
     for (lane, life), container in containers.items():
         id = slot_of.get((lane, life)) or _free_slot(lane, slots, held, actual)
@@ -265,8 +301,24 @@ def _slots(
             continue  # it is empty first, and then another's
         held[id] = life
         if not slot.is_open or slot.concurrency != container.concurrency:
-            opening.append(Open(id, container.address, container.concurrency))
-    return closing, opening, held
+            opening.append(Open(id, container.address, container.concurrency, container.weight))
+        elif slot.weight != container.weight:
+            weighing.append(Weigh(id, container.weight))
+    return closing, opening, weighing, held
+
+
+def token_of(life: str) -> str:
+    return f"{zlib.crc32(life.encode()):08x}"
+
+
+def _tokens(
+    sites: Mapping[str, Site], lane_of: Mapping[str, str], actual: Mapping[str, str], lives: Mapping[SlotId, str]
+) -> tuple[list[Stick], list[Stick]]:
+    sticky = {lane for app, lane in lane_of.items() if sites[app].sticky}
+    wanted = {id.path: token_of(life) for id, life in lives.items() if id.lane in sticky}
+    gone = [Stick(path, None, False) for path in actual if path not in wanted]
+    given = [Stick(path, token, path not in actual) for path, token in wanted.items() if actual.get(path) != token]
+    return gone, given
 
 
 def _fits(slot: Slot, container: Container | None) -> bool:

@@ -4,7 +4,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from dispatcher.compute.protocol import Live
 from dispatcher.domain import App, ContainerRow, Status, Switch
-from dispatcher.userlb.lanes import Container, Site, under
+from dispatcher.userlb.lanes import WEIGHT_MAX, Container, Site, under
+
+SLOW_START_S, SLOW_START_STEPS, WEIGHT_FIRST = 10.0, 5, 10
 
 
 def site_of(
@@ -14,22 +16,45 @@ def site_of(
     domains: Iterable[str],
     *,
     compute: str,
+    ages: Callable[[str], float] = lambda life: 0.0,
 ) -> Site | None:
-    """None: the UserProxies have something to say in its requests. They measure the phases of each response for an app that asked
-    for it, know the containers of other hosts, and can let nobody wait where `queue_max` is 0."""
+    """`ages`: seconds since a life was first seen to run.
+
+    None: the UserProxies have something to say in its requests. They measure the phases of each response for an app that asked for
+    it, know the containers of other hosts, and can let nobody wait where `queue_max` is 0."""
     policy = app.spec.policy
     if app.switch is not Switch.ON or policy.server_timing or policy.queue_max == 0:
         return None
     if any(row.compute != compute for row in rows.values()):
         return None
-    containers = tuple(
-        Container(live.life, live.address, policy.concurrency or live.concurrency)
-        for live in sorted(lives, key=lambda live: live.life)
-        if live.status is Status.RUNNING and live.address
-    )
-    if not containers:
+    running = sorted((live for live in lives if live.status is Status.RUNNING and live.address), key=lambda x: x.life)
+    if not running:
         return None
-    return Site(app.name, tuple(sorted(domains)), containers, int(policy.response_timeout_s * 1000), policy.queue_max)
+    weights = weights_of({live.life: ages(live.life) for live in running})
+    containers = tuple(
+        Container(live.life, live.address, policy.concurrency or live.concurrency, weights[live.life])
+        for live in running
+    )
+    return Site(
+        app.name,
+        tuple(sorted(domains)),
+        containers,
+        int(policy.response_timeout_s * 1000),
+        policy.queue_max,
+        policy.sticky,
+    )
+
+
+def weights_of(ages_s: Mapping[str, float]) -> dict[str, int]:
+    """A fresh container beside warmed-up ones gets little at first; where all are fresh there is nobody to spare them."""
+    if all(age_s < SLOW_START_S for age_s in ages_s.values()):
+        return dict.fromkeys(ages_s, WEIGHT_MAX)
+    return {life: _weight(age_s) for life, age_s in ages_s.items()}
+
+
+def _weight(age_s: float) -> int:
+    step = int(min(1.0, age_s / SLOW_START_S) * SLOW_START_STEPS)  # few, for each is a command
+    return max(WEIGHT_FIRST, WEIGHT_MAX * step // SLOW_START_STEPS)
 
 
 class Names:

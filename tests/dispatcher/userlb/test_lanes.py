@@ -21,7 +21,9 @@ from dispatcher.userlb.lanes import (
     Site,
     Slot,
     SlotId,
+    Stick,
     Unroute,
+    Weigh,
 )
 
 S1, S2 = SlotId("lane0", 0), SlotId("lane0", 1)
@@ -43,6 +45,7 @@ class Haproxy:
     def __init__(self) -> None:
         self.routes: dict[str, str] = {}
         self.policies: dict[str, str] = {}
+        self.tokens: dict[str, str] = {}
         self.slots: dict[SlotId, Slot] = {}
         self.in_lane: dict[str, int] = {}
 
@@ -53,9 +56,17 @@ class Haproxy:
                 self.routes[domain] = lane
             case Unroute(domain):
                 del self.routes[domain]
-            case Open(id, address, concurrency):
+            case Open(id, address, concurrency, weight):
                 before = self.slots.get(id, Slot())
-                self.slots[id] = replace(before, address=address, concurrency=concurrency, is_open=True)
+                self.slots[id] = replace(before, address=address, concurrency=concurrency, is_open=True, weight=weight)
+            case Weigh(id, weight):
+                assert self.slots[id].is_open
+                self.slots[id] = replace(self.slots[id], weight=weight)
+            case Stick(path, None, _):
+                del self.tokens[path]
+            case Stick(path, token, is_new):
+                assert is_new == (path not in self.tokens)
+                self.tokens[path] = token or ""
             case Close(id):
                 self.slots[id] = replace(self.slots[id], is_open=False)
             case Rescue(lane):
@@ -65,7 +76,7 @@ class Haproxy:
                 self.policies[lane] = policy
 
     def actual(self) -> Actual:
-        return Actual(dict(self.routes), dict(self.policies), dict(self.slots), dict(self.in_lane))
+        return Actual(dict(self.routes), dict(self.policies), dict(self.tokens), dict(self.slots), dict(self.in_lane))
 
 
 def settle(haproxy: Haproxy, sites: list[Site], memory: Memory, *, below=None, lanes_max=2, use=None) -> Memory:
@@ -200,8 +211,45 @@ def test_an_address_that_has_become_another_sites_is_closed_by_a_new_controller(
 
 def test_names_alone_do_not_make_a_lane_a_new_controllers() -> None:
     """It was killed between two commands: who waits in the lane asked for the site that the name had before."""
-    actual = Actual({"blog.test": "lane0"}, {}, {S1: Slot("10.0.0.9:1", 8)}, {"lane0": 1})
+    actual = Actual({"blog.test": "lane0"}, slots={S1: Slot("10.0.0.9:1", 8)}, in_lane={"lane0": 1})
     assert lanes.recall(actual, {"blog.test": "shop"}, {}) == Memory()
+
+
+def test_cookies_count_for_the_life_that_has_the_slot_and_only_where_they_are_asked_for() -> None:
+    haproxy = Haproxy()
+    asks = replace(site("blog"), sticky=True)
+    memory = settle(haproxy, [asks], Memory())
+    assert haproxy.tokens == {"lane0/s1": lanes.token_of("blog/1.1")}
+    second = container("blog", 2)
+    memory = settle(haproxy, [replace(asks, containers=(second,))], memory)
+    assert haproxy.tokens == {"lane0/s2": lanes.token_of("blog/2.1")}
+    memory = settle(haproxy, [site("blog", containers=(second,))], memory)
+    assert haproxy.tokens == {}
+
+
+def test_a_slot_is_weighed_without_being_closed() -> None:
+    haproxy = Haproxy()
+    light = replace(container("blog"), weight=10)
+    memory = settle(haproxy, [site("blog", containers=(light,))], Memory())
+    assert haproxy.slots[S1].weight == 10
+    heavier = {"blog": site("blog", containers=(replace(light, weight=40),))}
+    assert lanes.turn(heavier, {}, haproxy.actual(), memory, lanes=2, slots=2, use={})[0] == [Weigh(S1, 40)]
+
+
+def test_what_is_known_without_looking_counts_as_in_use() -> None:
+    haproxy = Haproxy()
+    memory = settle(haproxy, [site("blog")], Memory(), lanes_max=1)
+    known = haproxy.actual()
+    for _ in range(3):
+        commands, memory = lanes.turn({"shop": site("shop")}, {}, known, memory, lanes=1, slots=2, use={})
+        known = lanes.after(known, commands)
+        for command in commands:
+            haproxy.take(command)
+    assert lanes.unsettled(known) == {"lane0"}
+    assert haproxy.routes == {} and not haproxy.slots[S1].is_open  # who left it a moment ago may still be in it
+    known = lanes.read_again(known, Actual(slots=haproxy.slots, in_lane={"lane0": 0}), {"lane0"})
+    commands, _ = lanes.turn({"shop": site("shop")}, {}, known, memory, lanes=1, slots=2, use={})
+    assert commands[-1] == Route("shop.test", "lane0", True)
 
 
 # ---- whatever happens between two commands
@@ -307,14 +355,16 @@ class World:
 @given(st.data())
 def test_no_interleaving_of_commands_changes_and_requests_leads_to_a_wrong_site(data: st.DataObject) -> None:
     world, memory = World(data), Memory()
+    known = world.haproxy.actual()
     for _ in range(data.draw(st.integers(1, 8))):
         world.change()
         if data.draw(st.integers(0, 5)) == 0:  # kill -9 of the controller
             memory = world.recall()
+            known = world.haproxy.actual()
+        elif data.draw(st.booleans()):
+            known = lanes.read_again(known, world.haproxy.actual(), {"lane0", "lane1"})
         use = {app: data.draw(st.floats(0, 9)) for app in APPS}
-        commands, memory = lanes.turn(
-            world.sites(), world.below(), world.haproxy.actual(), memory, lanes=2, slots=2, use=use
-        )
+        commands, memory = lanes.turn(world.sites(), world.below(), known, memory, lanes=2, slots=2, use=use)
         killed_after = data.draw(st.sampled_from((None, 0, 1, 2, 3)))
         for command in commands[:killed_after]:
             world.take(command)
@@ -322,7 +372,9 @@ def test_no_interleaving_of_commands_changes_and_requests_leads_to_a_wrong_site(
             world.traffic()
         if killed_after is None:
             world.before.clear()
+            known = lanes.after(known, commands)
         else:
             memory = world.recall()
+            known = world.haproxy.actual()
         world.check()
         world.traffic()

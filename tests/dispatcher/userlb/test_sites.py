@@ -3,7 +3,7 @@ import pytest
 from dispatcher.compute.protocol import Live
 from dispatcher.domain import App, AppSpec, ContainerRow, Policy, Status, Switch
 from dispatcher.userlb.lanes import Container, Site
-from dispatcher.userlb.sites import Names, lives_by_address, site_of
+from dispatcher.userlb.sites import Names, lives_by_address, site_of, weights_of
 
 RUNS = Live("blog", "1", 1, Status.RUNNING, "10.0.0.1:80", 8)
 HERE = {"1": ContainerRow("here")}
@@ -42,6 +42,20 @@ def test_who_gets_one(concurrency, wanted) -> None:
         compute="here",
     )
     assert found == Site("blog", ("a", "b"), (Container("blog/1.1", "10.0.0.1:80", wanted),), 2500, 4)
+
+
+@pytest.mark.parametrize(
+    "ages, weights",
+    [
+        ({"a": 0.0}, {"a": 100}),
+        ({"a": 0.0, "b": 3.0}, {"a": 100, "b": 100}),
+        ({"a": 0.0, "b": 300.0}, {"a": 10, "b": 100}),
+        ({"a": 4.1, "b": 10.0}, {"a": 40, "b": 100}),
+        ({"a": 9.9, "b": 11.0}, {"a": 80, "b": 100}),
+    ],
+)
+def test_a_fresh_container_beside_older_ones_gets_little_at_first(ages, weights) -> None:
+    assert weights_of(ages) == weights
 
 
 def test_names_follow_the_table() -> None:
