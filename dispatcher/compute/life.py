@@ -1,13 +1,16 @@
 """One life as its agent holds it, and who is told what happens to it."""
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from containerlib.handle import Container
 from containerlib.spec import ContainerSpec
 from dispatcher.compute import logs, state
+from dispatcher.compute.digest import KEPT
 from dispatcher.compute.journal import Record
+from dispatcher.compute.protocol import Digest
 from dispatcher.compute.roots import Root
 from dispatcher.domain import App, Cause, Status, life_name
 
@@ -55,6 +58,7 @@ class Life:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     starting: asyncio.Task[None] | None = None
     running_since: float = 0.0  # monotonic
+    responses: deque[Digest] = field(default_factory=lambda: deque(maxlen=KEPT))  # in its lane, newest last
     ready: float = 0.0  # Unix time
     unheard_until: float = 0.0  # monotonic; the proxies of a former agent may still come and tell their counts
 

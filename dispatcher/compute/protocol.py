@@ -1,7 +1,7 @@
 """What is said on the agent's Unix socket, as types: newline-delimited JSON, one tagged object a line, at most 1 MiB.
 
-The peer's user id decides what it may say: a proxy's user `Attach`, `Ensure` and `Traffic`, root everything. A line that does not
-parse ends the connection.
+The peer's user id decides what it may say: a proxy's user `Attach`, `Ensure`, `Traffic` and `Responses`, root everything. A line
+that does not parse ends the connection.
 
 Order is the point of this protocol. After `Attach` the agent sends one `Live` for each of its live containers, then `Synced`,
 then a `Live` or `Gone` at each change. When a proxy reads `Live(status=draining)` it sends the container no further request and
@@ -49,6 +49,25 @@ class Traffic(msgspec.Struct, frozen=True, tag="traffic"):
 
     in_flight: dict[str, Annotated[int, msgspec.Meta(ge=0)]]
     heard: int | None = None  # this answers the `Live` with that `turn`
+
+
+class Digest(msgspec.Struct, frozen=True):
+    """A second of one life's responses. Where `measured` is less than `requests`, nobody knows but that the others were alike."""
+
+    at: float  # Unix time of its end
+    requests: int  # that were given to it
+    measured: int = 0
+    queued: int = 0  # of those measured: had to wait for a place at it
+    failed: int = 0  # of those measured: it died, was late or was cut
+    total_ms: int = 0  # from dialling to the response's head, of those measured
+    # dispatcher.compute.digest has their bounds and reads quantiles from them
+    buckets: dict[int, int] = {}
+
+
+class Responses(msgspec.Struct, frozen=True, tag="responses"):
+    """Digests by life, of those that had requests. Once a second, for whoever decides how many there are to be."""
+
+    of: dict[str, Digest]
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
@@ -138,7 +157,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     lives: tuple[str, ...] = ()
 
 
-ToAgent = Attach | Ensure | Traffic | Start | Stop | Enter
+ToAgent = Attach | Ensure | Traffic | Responses | Start | Stop | Enter
 FromAgent = Live | Gone | Synced | Answer | Refused | Door | Done
 
 _encoder = msgspec.json.Encoder()

@@ -15,6 +15,7 @@ from dispatcher.compute.protocol import (
     Enter,
     FromAgent,
     Live,
+    Responses,
     Start,
     Stop,
     Synced,
@@ -82,6 +83,10 @@ class Reception:
                 peer.send(Synced(self._compute))
             case Traffic(in_flight, heard):
                 self._count(peer, in_flight, heard)
+            case Responses(of):
+                for name, digest in of.items():
+                    if measured := self._host.lives.by_name(name):
+                        measured.responses.append(digest)
             case Ensure(id, app, container, _, cause, detail):
                 self._host.ensure(app, container, cause, detail[:DETAIL_MAX], _answer_to(peer, id))
             case Start(id, app, container):

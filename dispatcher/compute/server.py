@@ -13,12 +13,12 @@ from pathlib import Path
 import msgspec
 
 from dispatcher.compute import protocol
-from dispatcher.compute.protocol import Attach, Ensure, FromAgent, Refused, ToAgent, Traffic
+from dispatcher.compute.protocol import Attach, Ensure, FromAgent, Refused, Responses, ToAgent, Traffic
 from dispatcher.problems import Code, Problem
 
 WRITE_BYTES_MAX = 64 << 20  # of a peer that does not read: past it he is cut off, and attaches again
 _UCRED = struct.Struct("=iII")
-_FOR_PROXIES = (Attach, Ensure, Traffic)
+_FOR_PROXIES = (Attach, Ensure, Traffic, Responses)
 _log = logging.getLogger(__name__)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from dispatcher.userlb import sticky
 
+DICE = 10_000
 LABELS_MAX = 8  # of a host name above which wildcards are looked for; deeper names go to the UserProxies
 COLD = "cold"  # in a map, instead of a lane: the UserProxies
 QUEUE_S = 30
@@ -47,6 +48,7 @@ class Pool:
     lanes: int = 200
     slots: int = 8
     connections_max: int = 10_000
+    lines_per_s: int = 2000  # of each lane; of more requests so many are logged, chosen by chance
 
     @property
     def socket(self) -> str:
@@ -283,6 +285,10 @@ def _lane(pool: Pool, number: int) -> str:
         "    http-request set-var(txn.room) var(txn.policy),field(2,:),sub(txn.queued)",
         "    http-request deny deny_status 503 if { var(txn.room) -m int le 0 }",
         f"    http-response del-header '{_OURS}' -m reg",
+        # No more than about so many; the others are counted (`stot`), so that it is known how many a line stands for.
+        f"    http-request set-var(txn.rate) be_sess_rate({lane_name(number)})",
+        f"    http-request set-log-level silent if {{ var(txn.rate) -m int gt {pool.lines_per_s} }} "
+        f"!{{ rand({DICE}),mul(txn.rate) -m int lt {DICE * pool.lines_per_s} }}",
         *sticky.lines(pool.tokens),
         f"    server-template {SLOT} 1-{pool.slots} 127.0.0.1:1 weight 100 disabled track controller/alive",
         "    option allbackups",

@@ -20,6 +20,7 @@ from dispatcher.tasks import border
 from dispatcher.userlb import lanes
 from dispatcher.userlb.config import Pool
 from dispatcher.userlb.counting import Counts, Use
+from dispatcher.userlb.digesting import Digests
 from dispatcher.userlb.haproxy import CommandFailed, Runtime
 from dispatcher.userlb.lanes import Actual, Memory, Site
 from dispatcher.userlb.link import LaneLink
@@ -44,8 +45,10 @@ class Controller:
         cache: CMCache,
         link: LaneLink,
         *,
+        digests: Digests,
         before_moves: Callable[[Memory], None],
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """`before_moves` is called with what was in force, after HAProxy has been read and before anything changes."""
         self.memory = Memory()
@@ -55,7 +58,9 @@ class Controller:
         self._pool = pool
         self._cache = cache
         self._link = link
+        self._digests = digests
         self._before_moves = before_moves
+        self._wall_clock = wall_clock
         self._clock = clock
         self._runtime = Runtime(pool)
         self.haproxy = Haproxy(pool, self._runtime, ended=self._haproxy_ended)
@@ -187,6 +192,9 @@ class Controller:
         if told := self.counts.take(self._actual, self.memory):
             self._link.traffic(told)
         if is_whole:
+            requests, self.counts.requests = self.counts.requests, {}
+            if digests := self._digests.close(requests, self._wall_clock()):
+                self._link.responses(digests)
             self._looked = self._clock()
             self._use.take(self._actual, self.memory, self._looked)
 

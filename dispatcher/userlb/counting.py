@@ -13,6 +13,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.in_flight: dict[str, int] = {}
+        self.requests: dict[str, int] = {}  # given to each life since somebody emptied this
         self._totals: dict[str, int] = {}
 
     def take(self, actual: Actual, memory: Memory) -> dict[str, int]:
@@ -21,7 +22,10 @@ class Counts:
         now = {life: slot.in_flight for life, slot in slots.items() if slot.in_flight}
         totals = {life: slot.total for life, slot in slots.items()}
         told = {life: now.get(life, 0) for life in {*now, *self.in_flight} if now.get(life) != self.in_flight.get(life)}
-        told |= {life: now.get(life, 0) for life, total in totals.items() if total > self._totals.get(life, total)}
+        for life, total in totals.items():
+            if total > (before := self._totals.get(life, total)):
+                told[life] = now.get(life, 0)
+                self.requests[life] = self.requests.get(life, 0) + total - before
         self.in_flight, self._totals = now, totals
         return told
 

@@ -22,6 +22,7 @@ from dispatcher.settings import Settings
 from dispatcher.tasks import Tasks
 from dispatcher.userlb.config import Pool
 from dispatcher.userlb.controller import Controller
+from dispatcher.userlb.digesting import Digests
 from dispatcher.userlb.link import LaneLink
 from dispatcher.userlb.logs import LogReader
 
@@ -58,7 +59,8 @@ class UserLB:
         self._store = open_store(settings)
         self._cache = CMCache(self._store)
         self._access_log = AccessLog(f"{settings.log_dir}/access/userlb.log")
-        self._logs = LogReader(pool.log_socket, self._access_log)
+        digests = Digests()
+        self._logs = LogReader(pool.log_socket, self._access_log, digests)
         self._link = LaneLink(
             settings.agent_socket,
             "userlb",
@@ -66,7 +68,7 @@ class UserLB:
             lives_in_use=lambda: self.controller.counts.in_flight,
             changed=self._containers_changed,
         )
-        self.controller = Controller(pool, self._cache, self._link, before_moves=self._logs.drain)
+        self.controller = Controller(pool, self._cache, self._link, digests=digests, before_moves=self._logs.drain)
         self._alive_socket = pool.alive_socket
         self._alive: asyncio.Server | None = None
 

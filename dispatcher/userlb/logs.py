@@ -13,6 +13,7 @@ import msgspec
 
 from dispatcher.accesslog import AccessLog
 from dispatcher.userlb.config import SLOT
+from dispatcher.userlb.digesting import Digests
 from dispatcher.userlb.lanes import Memory, SlotId
 from dispatcher.userlb.lines import Line, access_line, parse
 
@@ -23,12 +24,13 @@ _log = logging.getLogger(__name__)
 
 
 class LogReader:
-    def __init__(self, path: str, access_log: AccessLog) -> None:
+    def __init__(self, path: str, access_log: AccessLog, digests: Digests) -> None:
         self.memory = Memory()
         self.lines = 0
         self.malformed = 0
         self._path = Path(path)
         self._access_log = access_log
+        self._digests = digests
         self._socket: socket.socket | None = None
 
     def start(self) -> None:
@@ -75,4 +77,5 @@ class LogReader:
         life = ""
         if line.server.startswith(SLOT):
             life = self.memory.lives.get(SlotId(line.lane, int(line.server.removeprefix(SLOT)) - 1), "")
+            self._digests.take(line, life)
         self._access_log.write(access_line(line, self.memory.owners.get(line.lane, ""), life))

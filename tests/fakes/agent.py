@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from dispatcher.compute import protocol
-from dispatcher.compute.protocol import Answer, Attach, Ensure, Gone, Live, Refused, Synced, Traffic
+from dispatcher.compute.protocol import Answer, Attach, Digest, Ensure, Gone, Live, Refused, Responses, Synced, Traffic
 from dispatcher.domain import Status
 from dispatcher.problems import Problem
 from dispatcher.tasks import Tasks
@@ -46,6 +46,7 @@ class FakeAgent:
         self.turns: dict[str, int] = {}  # by life
         self.heard: dict[str, int] = {}  # by life: the last turn that a proxy said to have heard of
         self.traffic: list[dict[str, int]] = []
+        self.responses: dict[str, list[Digest]] = {}
         self.counts: dict[str, int] = {}
         self.attached: list[str] = []
         self.begun = asyncio.Event()  # some container runs
@@ -103,6 +104,9 @@ class FakeAgent:
                 self.counts.update(message.in_flight)
                 if message.heard is not None:
                     self.heard |= dict.fromkeys(message.in_flight, message.heard)
+            case Responses(of):
+                for life, digest in of.items():
+                    self.responses.setdefault(life, []).append(digest)
         async with self.reported:
             self.reported.notify_all()
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dispatcher.compute.protocol import Enter, Refused, Traffic
+from dispatcher.compute.digest import KEPT
+from dispatcher.compute.protocol import Digest, Enter, Refused, Responses, Traffic
 from dispatcher.domain import Status
 from dispatcher.problems import Code
 from tests.plugins.compute import until
@@ -51,3 +52,13 @@ async def test_a_confirmation_of_an_earlier_turn_is_none(compute: "Compute") -> 
     assert not compute.container().signals
     proxy.confirm(proxy.live["blog", "1"])
     await until(lambda: not compute.lives.of("blog"))
+
+
+async def test_what_a_lane_measured_is_kept_for_a_minute(compute: "Compute") -> None:
+    await compute.app()
+    live = await compute.wake()
+    proxy = await compute.proxy()
+    for second in range(KEPT + 5):
+        proxy.say(Responses({live.life: Digest(float(second), 7), "nobody/1.1": Digest(0.0, 1)}))
+    await until(lambda: len(compute.life().responses) == KEPT and compute.life().responses[-1].at == KEPT + 4)
+    assert compute.life().responses[0] == Digest(5.0, 7)

@@ -77,7 +77,7 @@ async def front() -> AsyncIterator[Front]:
     open_files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     pool = Pool(
         (f"127.0.0.1:{listen}",), (f"127.0.0.1:{proxy}",), (), directory,
-        lanes=2, slots=2, connections_max=min(200, open_files_max // 3),
+        lanes=2, slots=2, connections_max=min(200, open_files_max // 3), lines_per_s=20,
     )  # fmt: skip
     file = _write(pool)
     front = Front(pool, Runtime(pool))

@@ -1,6 +1,7 @@
 """What HAProxy itself makes of the configuration."""
 
 import asyncio
+import socket
 import subprocess
 from pathlib import Path
 
@@ -136,3 +137,24 @@ async def test_a_post_is_never_sent_twice_and_a_get_is_repeated_by_a_proxy(front
     await front.runtime.do([Close(FIRST), Rescue("lane0")])
     assert [answer.body for answer in await asked] == [b"proxy"]
     assert front.asked("dying") == 2
+
+
+async def test_of_many_requests_some_are_logged_and_all_are_counted(front) -> None:
+    """200 in a burst where 20 a second are to be logged: HAProxy's rate is that of the last second."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(front.pool.log_socket)
+        log.setblocking(False)
+        lines: list[bytes] = []
+        loop = asyncio.get_running_loop()
+        loop.add_reader(log, lambda: lines.append(log.recv(8192)))
+        address = await front.site("warm")
+        await front.runtime.do(
+            [Open(FIRST, address, 8), Allow("lane0", "9000:99", True), *names(("blog.test", "lane0"))]
+        )
+        for _ in range(20):
+            await asyncio.gather(*(front.ask("blog.test") for _ in range(10)))
+        await asyncio.sleep(0.1)
+        loop.remove_reader(log)
+    logged = sum(b'"lane":"lane0"' in line for line in lines)
+    assert 20 <= logged < 120, logged
+    assert (await front.runtime.read()).slots[FIRST].total == 200

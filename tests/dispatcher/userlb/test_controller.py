@@ -7,6 +7,7 @@ import signal
 import time
 
 from dispatcher.cmdb import keys
+from dispatcher.compute.digest import quantile
 from tests.fakes.sites import quiet, read_head, text
 from tests.plugins.installation import wait_for
 
@@ -151,3 +152,21 @@ async def test_the_next_controller_finds_the_lanes_and_changes_only_what_has_cha
     assert (await world.runtime.info()).pid == pid
     assert await world.routes() == {"blog.test": lanes["blog.test"]}
     assert [await body(world, host) for host in ("blog.test", "shop.test")] == [b"blog", b"proxy"]
+
+
+async def test_response_times_are_told_by_life_and_second(world) -> None:
+    @quiet
+    async def slow(reader, writer) -> None:
+        await read_head(reader)
+        await asyncio.sleep(0.05)
+        writer.write(text(b"slow"))
+
+    await world.site("blog", slow)
+    live = await world.warm("blog")
+    await asyncio.gather(*(world.ask("blog.test") for _ in range(40)))
+    told = world.agent.responses
+    await world.agent.until(lambda: sum(each.requests for each in told.get(live.life, ())) == 40)
+    digests = told[live.life]
+    assert sum(each.measured for each in digests) > 0
+    assert 45 < (quantile(digests, 0.5) or 0) < 200
+    assert sum(each.queued for each in digests) > 0  # more than the 32 that it takes at once

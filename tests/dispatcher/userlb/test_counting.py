@@ -20,6 +20,7 @@ def test_the_agent_hears_of_what_was_and_of_what_is() -> None:
     assert counts.take(actual(total=6), MEMORY) == {}
     assert counts.take(actual(total=8, in_flight=2), MEMORY) == {"blog/1.1": 2}
     assert counts.take(actual(total=8, in_flight=2), MEMORY) == {}
+    assert counts.requests == {"blog/1.1": 3}
     assert counts.in_flight == {"blog/1.1": 2}
     assert counts.take(actual(total=8), Memory()) == {"blog/1.1": 0}  # the slot is another's
     assert counts.in_flight == {}

@@ -2,6 +2,7 @@ import json
 import socket
 
 from dispatcher.accesslog import AccessLog
+from dispatcher.userlb.digesting import Digests
 from dispatcher.userlb.lanes import Memory, SlotId
 from dispatcher.userlb.logs import LogReader
 
@@ -13,7 +14,8 @@ LINE = {
 
 async def test_a_line_belongs_to_what_had_the_slot_until_now(tmp_path) -> None:
     log = AccessLog(str(tmp_path / "access" / "userlb.log"))
-    reader = LogReader(str(tmp_path / "log.sock"), log)
+    digests = Digests()
+    reader = LogReader(str(tmp_path / "log.sock"), log, digests)
     reader.start()
     haproxy = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
@@ -34,6 +36,10 @@ async def test_a_line_belongs_to_what_had_the_slot_until_now(tmp_path) -> None:
             ("shop", ""),
         ]
         assert (reader.lines, reader.malformed) == (4, 1)
+        assert {life: digest.measured for life, digest in digests.close({}, 0.0).items()} == {
+            "blog/1.1": 1,
+            "shop/1.1": 1,
+        }
     finally:
         haproxy.close()
         reader.close()
