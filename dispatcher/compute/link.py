@@ -30,7 +30,8 @@ from dispatcher.tasks import Tasks
 
 _log = logging.getLogger(__name__)
 
-BACK_OFF_FIRST_S, BACK_OFF_LAST_S = 0.05, 1.0
+# An agent that is new may soon have another site at a dead container's address: proxies have to hear of it before that.
+BACK_OFF_FIRST_S, BACK_OFF_LAST_S = 0.05, 0.2
 ANSWER_GRACE_S = 1.0  # beyond the wait that the agent was asked for: it says itself that the time is over
 DETAIL_CHARACTERS_MAX = 200
 VISIT_WAIT_S = 10.0

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from dispatcher.cmdb import keys
 from dispatcher.cmdb.cache import Change, CMCache
@@ -19,7 +20,7 @@ from dispatcher.domain import Status, life_name
 from dispatcher.tasks import border
 from dispatcher.userlb import lanes
 from dispatcher.userlb.config import Pool
-from dispatcher.userlb.counting import Counts, Use
+from dispatcher.userlb.counting import Counts, Use, Waiting
 from dispatcher.userlb.digesting import Digests
 from dispatcher.userlb.haproxy import CommandFailed, Runtime
 from dispatcher.userlb.lanes import Actual, Memory, Site
@@ -67,6 +68,7 @@ class Controller:
         self._names = Names(cache.domains)
         self._actual = Actual()
         self._use = Use()
+        self._waiting = Waiting()
         self._since: dict[str, float] = {}  # by life: when it was first seen to run
         self._wake = asyncio.Event()
         self._is_known = False  # what HAProxy has
@@ -171,11 +173,12 @@ class Controller:
 
     async def _plan(self) -> bool:
         sites = self._sites()
+        yielded = self._waiting.keep(self.memory.yielded, self._clock())
         commands, memory = lanes.turn(
             sites,
             self._names.below(sites.values()),
             self._actual,
-            self.memory,
+            replace(self.memory, yielded=yielded),
             lanes=self._pool.lanes,
             slots=self._pool.slots,
             use=dict.fromkeys(self.memory.owners.values(), math.inf) | self._use.by_app(self._clock()),

@@ -6,6 +6,9 @@ from dispatcher.userlb.lanes import Actual, Memory
 
 HALF_LIFE_S = 10.0  # of a request in the measure of use
 SETTLING_S = 5.0  # an app that has just got its lane is not the least used before that
+WAITING_S = (
+    30.0  # after which one that gave up its lane may push out another: without a lane nobody sees how much it is used
+)
 
 
 class Counts:
@@ -58,3 +61,17 @@ class Use:
             app: requests if now - self._since[app] >= SETTLING_S else math.inf
             for app, requests in self._requests.items()
         }
+
+
+class Waiting:
+    """Apps that gave up their lane, until they may have one at another's cost."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def keep(self, yielded: frozenset[str], now: float) -> frozenset[str]:
+        """Those that have not waited long enough."""
+        self._since = {app: self._since.get(app, now) for app in yielded}
+        kept = frozenset(app for app, since in self._since.items() if now - since < WAITING_S)
+        self._since = {app: self._since[app] for app in kept}
+        return kept

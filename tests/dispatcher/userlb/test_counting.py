@@ -1,7 +1,7 @@
 import math
 from dataclasses import replace
 
-from dispatcher.userlb.counting import SETTLING_S, Counts, Use
+from dispatcher.userlb.counting import SETTLING_S, WAITING_S, Counts, Use, Waiting
 from dispatcher.userlb.lanes import Actual, Memory, Slot, SlotId
 
 ID = SlotId("lane0", 0)
@@ -39,3 +39,12 @@ def test_use_counts_recent_requests_and_spares_the_new() -> None:
     assert use.by_app(later + 10) == {"blog": 5.0}
     use.take(Actual(), Memory(), later + 10)
     assert use.by_app(later + 10) == {}
+
+
+def test_who_gave_up_its_lane_may_ask_again_after_a_while() -> None:
+    waiting = Waiting()
+    assert waiting.keep(frozenset({"blog"}), 100.0) == {"blog"}
+    assert waiting.keep(frozenset({"blog", "shop"}), 100.0 + WAITING_S - 1) == {"blog", "shop"}
+    assert waiting.keep(frozenset({"blog", "shop"}), 100.0 + WAITING_S) == {"shop"}
+    assert waiting.keep(frozenset({"blog", "shop"}), 100.0 + WAITING_S + 1) == {"blog", "shop"}  # pushed out once more
+    assert waiting.keep(frozenset(), 200.0) == frozenset()
