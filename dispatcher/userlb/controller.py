@@ -162,7 +162,8 @@ class Controller:
         unheard = dict(self._link.unheard)
         moved = await self._plan()
         is_due = self._clock() - self._looked >= LOOK_S
-        if wanted := self._in_use() if is_due else lanes.unsettled(self._actual):
+        wanted = self._in_use() if is_due else lanes.unsettled(self._actual)
+        if wanted or self.counts.in_flight or self.haproxy.former:
             await self._look(wanted, is_whole=is_due)
             moved = await self._plan() or moved
         self._confirm(unheard)
@@ -192,7 +193,7 @@ class Controller:
     async def _look(self, wanted: set[str], *, is_whole: bool) -> None:
         self._actual = lanes.read_again(self._actual, await self._runtime.read_lanes(sorted(wanted)), wanted)
         self._before_moves(self.memory)
-        if told := self.counts.take(self._actual, self.memory):
+        if told := self.counts.take(self._actual, self.memory, self._in_flight_before()):
             self._link.traffic(told)
         if is_whole:
             requests, self.counts.requests = self.counts.requests, {}
@@ -200,6 +201,17 @@ class Controller:
                 self._link.responses(digests)
             self._looked = self._clock()
             self._use.take(self._actual, self.memory, self._looked)
+
+    def _in_flight_before(self) -> dict[str, int]:
+        """By life, in HAProxies that were replaced, as it was then: they have no socket any more, but end when all has."""
+        found: dict[str, int] = {}
+        lives = lives_by_address(self._link.live) if self.haproxy.former else {}
+        for had in self.haproxy.former.values():
+            for slot in had.slots.values():
+                if slot.in_flight and slot.address in lives:
+                    life = lives[slot.address][1]
+                    found[life] = found.get(life, 0) + slot.in_flight
+        return found
 
     def _confirm(self, unheard: dict[str, int]) -> None:
         """To the agent, of containers that were not wanted any more when this pass began: the first plan closed their slots, and

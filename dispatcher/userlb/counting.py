@@ -1,6 +1,8 @@
 """What the lanes are used for: what the agent is told of it, and which app uses its lane least. Pure."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from dispatcher.userlb.lanes import Actual, Memory
 
@@ -11,6 +13,9 @@ WAITING_S = (
 )
 
 
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
 class Counts:
     """Requests in flight by life, and whether there were any since they were told last."""
 
@@ -19,10 +24,12 @@ class Counts:
         self.requests: dict[str, int] = {}  # given to each life since somebody emptied this
         self._totals: dict[str, int] = {}
 
-    def take(self, actual: Actual, memory: Memory) -> dict[str, int]:
-        """What the agent has to hear: lives that had requests, whatever they have now, and those whose count is another."""
+    def take(self, actual: Actual, memory: Memory, elsewhere: Mapping[str, int] = NOTHING) -> dict[str, int]:
+        """What the agent has to hear: lives that had requests, whatever they have now, and those whose count is another.
+        `elsewhere`: what each has in flight in a HAProxy before this one."""
         slots = {life: actual.slots[id] for id, life in memory.lives.items() if id in actual.slots}
         now = {life: slot.in_flight for life, slot in slots.items() if slot.in_flight}
+        now |= {life: now.get(life, 0) + count for life, count in elsewhere.items()}
         totals = {life: slot.total for life, slot in slots.items()}
         told = {life: now.get(life, 0) for life in {*now, *self.in_flight} if now.get(life) != self.in_flight.get(life)}
         for life, total in totals.items():

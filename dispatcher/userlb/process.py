@@ -17,6 +17,7 @@ from pathlib import Path
 from dispatcher.userlb import config
 from dispatcher.userlb.config import Pool
 from dispatcher.userlb.haproxy import Runtime
+from dispatcher.userlb.lanes import Actual
 
 START_S = 10.0
 LOOK_EVERY_S = 0.02
@@ -37,6 +38,9 @@ class Haproxy:
         self._runtime = runtime
         self._ended = ended
         self.was_started = False  # by us, and so empty at first
+        self.former: dict[
+            int, Actual
+        ] = {}  # what those that were replaced had under way then, by pidfd, until they end
         self._pidfd: int | None = None
         self._children: set[int] = set()  # some may be somebody else's by now
 
@@ -53,8 +57,25 @@ class Haproxy:
             self._watch(before[0])
             return False
         self._prepare(text)
+        former = None if before is None else await self._runtime.read()
         await self._start(wanted, None if before is None else before[0])
+        if before is not None and former is not None:
+            self._follow(before[0], former)
         return True
+
+    def _follow(self, pid: int, had: Actual) -> None:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        self.former[pidfd] = had
+        asyncio.get_running_loop().add_reader(pidfd, self._former_gone, pidfd)
+
+    def _former_gone(self, pidfd: int) -> None:
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        del self.former[pidfd]
+        self._reap()
 
     async def _running(self) -> tuple[int, str] | None:
         try:
@@ -122,18 +143,23 @@ class Haproxy:
                 self._children.discard(child)
 
     def _watch(self, pid: int) -> None:
-        self.let_go()
+        self._unwatch()
         self._children.add(pid)
         self._pidfd = os.pidfd_open(pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._gone)
 
     def _gone(self) -> None:
-        self.let_go()
+        self._unwatch()
         self._reap()
         self._ended()
 
     def let_go(self) -> None:
-        """It goes on without us."""
+        """It goes on without us, and so do those before it."""
+        for pidfd in list(self.former):
+            self._former_gone(pidfd)
+        self._unwatch()
+
+    def _unwatch(self) -> None:
         if self._pidfd is not None:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)

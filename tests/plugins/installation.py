@@ -74,6 +74,7 @@ async def wait_for[T](condition: Callable[[], T | Awaitable[T]], within_s: float
 class Installation:
     def __init__(self, base: Path, network: str, changed: Mapping[str, Any]) -> None:
         self.base = base
+        front = f"127.0.0.1:{free_port()}" if os.environ.get("BEHIND_USERLB") else "off"
         names = (
             "userproxy_listen",
             "webdispatcher_listen",
@@ -89,7 +90,7 @@ class Installation:
             log_dir=str(base / "log"),
             network=network,
             cgroup=f"fc-{base.name[-8:].lower()}",
-            **{"userlb_listen": "off", **{name: f"127.0.0.1:{free_port()}" for name in names}, **changed},
+            **{"userlb_listen": front, **{name: f"127.0.0.1:{free_port()}" for name in names}, **changed},
         )
         front = self.settings.userproxy_listen if self.settings.userlb_listen == "off" else self.settings.userlb_listen
         self.port = int(front.rpartition(":")[2])

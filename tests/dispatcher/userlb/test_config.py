@@ -139,6 +139,21 @@ async def test_a_post_is_never_sent_twice_and_a_get_is_repeated_by_a_proxy(front
     assert front.asked("dying") == 2
 
 
+async def test_an_apps_own_503_is_its_answer_and_asked_for_once(front) -> None:
+    asked = []
+
+    async def unavailable(reader, writer) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy")
+        writer.close()
+
+    front.servers["busy"] = server = await asyncio.start_server(unavailable, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    await front.runtime.do([Open(FIRST, address, 8), Allow("lane0", "9000:9", True), *names(("blog.test", "lane0"))])
+    answer = await front.ask("blog.test")
+    assert (answer.status, answer.body, len(asked), front.asked("proxy")) == (503, b"busy", 1, 0)
+
+
 async def test_of_many_requests_some_are_logged_and_all_are_counted(front) -> None:
     """200 in a burst where 20 a second are to be logged: HAProxy's rate is that of the last second."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
