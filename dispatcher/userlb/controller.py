@@ -216,11 +216,8 @@ class Controller:
     def _confirm(self, unheard: dict[str, int]) -> None:
         """To the agent, of containers that were not wanted any more when this pass began: the first plan closed their slots, and
         what was read after that can only fall."""
-        open_to = {self.memory.lives.get(id) for id, slot in self._actual.slots.items() if slot.is_open}
         in_flight = self.counts.in_flight
-        self._link.confirm(
-            {life: (turn, in_flight.get(life, 0)) for life, turn in unheard.items() if life not in open_to}
-        )
+        self._link.confirm({life: (turn, in_flight.get(life, 0)) for life, turn in unheard.items()})
 
     # ---- what is wanted
 

@@ -36,4 +36,4 @@ class LaneLink(AgentLink):
         for life, (turn, count) in counts.items():
             if self.unheard.get(life) == turn:
                 del self.unheard[life]
-            super()._write(Traffic({life: count}, turn))
+                super()._write(Traffic({life: count}, turn))

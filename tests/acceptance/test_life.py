@@ -36,8 +36,9 @@ def cpu_limit(installation, slot) -> float | None:
 
 
 def served_by(installation, app: str, since: float) -> set[str]:
-    """Containers that the access log names since this Unix time."""
-    lines = (Path(installation.settings.log_dir) / "access/userproxy.log").read_text().splitlines()
+    """Containers that the access logs name since this Unix time."""
+    logs = Path(installation.settings.log_dir, "access").glob("user*.log")
+    lines = [line for log in logs for line in log.read_text().splitlines()]
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since + 1))
     rows = [json.loads(line) for line in lines if f'"{app}"' in line]
     return {row["container"] for row in rows if row["app"] == app and row["time"] >= stamp and row["status"] == 200}

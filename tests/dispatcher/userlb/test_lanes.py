@@ -236,6 +236,14 @@ def test_a_slot_is_weighed_without_being_closed() -> None:
     assert lanes.turn(heavier, {}, haproxy.actual(), memory, lanes=2, slots=2, use={})[0] == [Weigh(S1, 40)]
 
 
+def test_what_a_command_touched_may_be_in_use() -> None:
+    actual = Actual({"a.test": "lane0", "b.test": "lane1"}, slots={S1: Slot("10.0.0.1:1", 8, is_open=True)})
+    known = lanes.after(actual, [Route("a.test", COLD, False), Unroute("b.test"), Close(S1)])
+    assert known.in_lane == {"lane0": lanes.UNKNOWN, "lane1": lanes.UNKNOWN}
+    assert known.slots[S1].in_flight == lanes.UNKNOWN
+    assert lanes.unsettled(known) == {"lane0", "lane1"}
+
+
 def test_what_is_known_without_looking_counts_as_in_use() -> None:
     haproxy = Haproxy()
     memory = settle(haproxy, [site("blog")], Memory(), lanes_max=1)

@@ -23,9 +23,10 @@ async def test_what_was_heard_is_kept_until_it_is_so(tmp_path) -> None:
         await wait_for(lambda: link.unheard == {live.life: 2}, 3.0)
         link.confirm({live.life: (1, 3)})  # counted before the second word
         assert link.unheard == {live.life: 2}
+        link.confirm({"blog/7.7": (1, 3)})  # taken back, or gone
         link.confirm({live.life: (2, 0)})
         await agent.until(lambda: agent.heard.get(live.life) == 2)
-        assert (agent.counts[live.life], link.unheard) == (0, {})
+        assert (agent.counts, link.unheard) == ({live.life: 0}, {})
         assert Traffic({live.life: 7}, 2) not in agent.traffic
     finally:
         await link.close()
