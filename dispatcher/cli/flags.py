@@ -65,7 +65,7 @@ class Flags:
         _flag(
             "--start",
             "Silence stops it (cold), freezes it, which keeps its memory (frozen), makes an image to begin from (restored), "
-            "or whichever of the first two pays (auto).",
+            "or whichever pays (auto).",
         ),
     ] = None
     image_at: Annotated[

@@ -18,7 +18,8 @@ from dispatcher.cmdb.cache import Change, CMCache
 from dispatcher.cmdb.events import EventLog
 from dispatcher.cmdb.registration import Registration
 from dispatcher.cmdb.store import Store, Unavailable
-from dispatcher.compute import connected, described, logs, metrics, reconcile, strategy
+from dispatcher.compute import choosing, connected, described, logs, metrics, reconcile
+from dispatcher.compute.choosing import Choosing
 from dispatcher.compute.defined import needs_new_life
 from dispatcher.compute.definitions import Shelf
 from dispatcher.compute.failures import Failures
@@ -29,7 +30,6 @@ from dispatcher.compute.reception import Reception, Waiter
 from dispatcher.compute.reconcile import CountStep, Entry, Fate, Step
 from dispatcher.compute.roots import Roots
 from dispatcher.compute.rows import Rows
-from dispatcher.compute.strategy import Choice, Host, Measured
 from dispatcher.coreapi import service
 from dispatcher.domain import App, Cause, ComputeRow, ContainerRow, EventRow, Start, Status, Switch
 from dispatcher.problems import Code, Problem
@@ -64,7 +64,7 @@ class Agent:
         self._waiting: dict[str, list[Waiter]] = {}  # by life
         self._failures = Failures()
         self._without_uids: dict[str, str] = {}  # apps for which there is no range of user ids, and why
-        self._measured: dict[str, Measured] = {}  # of apps that may choose how they come back
+        self._choosing = Choosing()
         self._changed: dict[str, None] = {}  # apps to reconcile
         self._reconcile_wanted = asyncio.Event()
         self._something_lives = asyncio.Event()
@@ -114,7 +114,7 @@ class Agent:
             case keys.SpecKey(app) | keys.WordKey(app, _):
                 if isinstance(change.key, keys.SpecKey):
                     self._failures.forgive(app)
-                    self._measured.pop(app, None)
+                    self._choosing.forget(app)
                 self._want_reconcile(app)
             case keys.ContainerKey(app, id):
                 row = self._cache.containers(app).get(id)
@@ -286,7 +286,7 @@ class Agent:
             if row.compute == self._settings.compute and self.lives.get(app, id) is None:
                 self.rows.put(app, id, None)
                 self._failures.forget(app, id)
-        self._measured.pop(app, None)
+        self._choosing.forget(app)
         self._without_uids.pop(app, None)
         if not self.lives.of(app):
             self._roots.forget(app)
@@ -298,7 +298,7 @@ class Agent:
     def _start(self, app: App, id: str, cause: Cause, detail: str) -> Life:
         row = self.rows.of(app.name).get(id)
         generation = self.lives.next_generation(app.name, id, row.generation if row else 0)
-        life = self.lives.start(app, id, generation, cause, detail)
+        life = self.lives.start(app, id, generation, cause, detail, self._choosing.begin(app))
         self.tell(life, "started", f"{cause}: {detail}" if detail else str(cause))
         self._something_lives.set()
         return life
@@ -413,7 +413,7 @@ class Agent:
         if was_frozen:
             self.tell(life, "thawed", f"{life.cause}: {life.detail}" if life.detail else str(life.cause))
             metrics.observe_thaw(life.cause, life.phases)
-            self._measure(life, Start.FROZEN)
+            self._choosing.thawed(life)
         self.reception.publish_life(life)
         self.rows.put(life.app.name, life.id, self._row(life))
 
@@ -435,7 +435,7 @@ class Agent:
             if life.phases:  # one that a former agent started has none
                 self.tell(life, "ready", " ".join(f"{phase}={ms:.1f}ms" for phase, ms in life.phases.items()))
                 metrics.observe_start(life.cause, life.phases)
-                self._measure(life, Start.COLD)
+                self._choosing.started(life)
         self.reception.publish_life(life)
         self.rows.put(life.app.name, life.id, self._row(life))
         if life.status is Status.RUNNING:  # only now: who is told that the old one drains must know the new one
@@ -443,13 +443,12 @@ class Agent:
                 if old.successor == life.id:
                     self._drain_replaced(old)
 
-    def _measure(self, life: Life, how: Start) -> None:
-        if life.app.spec.policy.start is Start.AUTO:
-            self._measured.setdefault(life.app.name, Measured()).woke(how, sum(life.phases.values()) / 1000)
+    def not_imaged(self, life: Life, kind: str, why: str) -> None:
+        self._choosing.failed(life, Start.RESTORED)
+        self.tell(life, kind, why)
 
     def not_frozen(self, life: Life, why: str) -> None:
-        if life.app.name in self._measured:
-            self._measured[life.app.name].freezes_failed += 1
+        self._choosing.failed(life, Start.FROZEN)
         self.tell(life, "not frozen", f"{why}; it is stopped instead")
         self.lives.drain(life, "idle")
 
@@ -585,24 +584,15 @@ class Agent:
                 life.quiet_since = now - life.app.spec.policy.idle_s + RECHECK_S
             return
         staying = [life for life in running if time.time() < life.expires and not life.successor]
-        choice = self._how_to_rest(app, staying)
+        choice = self._choosing.rest(app, staying, lacks_image=any(map(self.lives.lacks_image, staying)))
         for life in staying:
             if choice.start is Start.FROZEN:
                 self.lives.freeze(life, choice.why)
             else:
                 self.lives.drain(life, f"idle; {choice.why}")
 
-    def _how_to_rest(self, app: App, lives: list[Life]) -> Choice:
-        keeps_bytes = sum(life.handle.group.memory_bytes() for life in lives if life.handle)
-        return strategy.rest(app.spec.policy.start, self._measured.get(app.name, Measured()), _host(), keeps_bytes)
-
     def _relieve(self) -> None:
-        """A host that runs short has better use for its memory than what `auto` keeps."""
-        kept: dict[str, int] = {}
-        for life in self.lives:
-            if life.is_frozen and life.app.spec.policy.start is Start.AUTO and not life.draining:
-                kept[life.app.name] = kept.get(life.app.name, 0) + life.kept_bytes
-        if kept and (app := strategy.to_stop(kept, _host())):
+        if app := choosing.to_stop(self.lives):
             for life in self.lives.of(app).values():
                 if life.is_frozen:
                     self.lives.drain(life, "the host's memory is short")
@@ -665,11 +655,6 @@ class Agent:
             memory_committed_bytes=sum(life.app.memory_bytes or 0 for life in lives),
             containers=len(lives),
         )
-
-
-def _host() -> Host:
-    memory = psutil.virtual_memory()
-    return Host(memory.total, memory.available)
 
 
 def _must_restart(app: App, life: Life) -> bool:

@@ -1,7 +1,7 @@
 """Lives that begin from an image of their processes, or that one is taken of: what their starts and ends do about it, and what is
 told. Which image, and whether it fits, is restored.py's.
 
-    if imaged.wants(life.app) and not await imaged.restore(life):
+    if await imaged.wants(life) and not await imaged.restore(life):
         await imaged.make(life)
         async with imaged.halting(life) as take:
             ...                             # it is woken like any other blank
@@ -27,7 +27,9 @@ from dispatcher import units
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.life import Life, Listener
 from dispatcher.compute.restored import Keeper
-from dispatcher.domain import App, ImageAt
+from dispatcher.domain import ImageAt, Start
+
+LAUNCHER_EVERY_S = 0.02
 
 
 class Imaged:
@@ -37,8 +39,28 @@ class Imaged:
         self._journal = journal
         self._listener = listener
 
-    def wants(self, app: App) -> bool:
-        return self._keeper.wants(app)
+    async def wants(self, life: Life) -> bool:
+        """Where the choice is ours, CRIU must be there: nobody is to start slower in vain."""
+        if life.begins.start is not Start.RESTORED or not self._keeper.can(life.app):
+            return False
+        if life.app.spec.policy.start is Start.AUTO and (why := await asyncio.to_thread(self._keeper.lacks_criu)):
+            self._listener.not_imaged(life, "not_restored", why)
+            return False
+        await self._await_launcher(life)
+        return True
+
+    async def _await_launcher(self, life: Life) -> None:
+        """As whoever takes a blank from the reserve waits for one. Raises StartFailed."""
+        timeout_s = life.app.spec.policy.start_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._runtime.has_launcher:  # noqa: ASYNC110 - it comes within milliseconds, or not at all
+                    await asyncio.sleep(LAUNCHER_EVERY_S)
+        except TimeoutError:
+            raise StartFailed(f"there was no launcher within {timeout_s:g} s") from None
+
+    def lacks_image(self, life: Life) -> bool:
+        return self._keeper.lacks_image(life)
 
     def forget(self, app: str) -> None:
         self._keeper.forget(app)
@@ -49,7 +71,7 @@ class Imaged:
         try:
             life.handle = await self._keeper.restore(life.app)
         except (StartFailed, NoImage, Unavailable) as error:
-            self._listener.tell(life, "not_restored", f"{error}; it is started anew")
+            self._listener.not_imaged(life, "not_restored", f"{error}; it is started anew")
             if not isinstance(error, Unavailable):  # the image may be as good as ever
                 self._keeper.forget(life.app.name)
             return False
@@ -57,7 +79,8 @@ class Imaged:
             return False
         life.phases["restore"] = (time.perf_counter() - began) * 1000
         self._journal.write(life.record())
-        self._listener.tell(life, "restored", f"from its image, in {life.phases['restore']:.0f} ms")
+        why = f"; {life.begins.why}" if life.begins.why else ""
+        self._listener.tell(life, "restored", f"from its image, in {life.phases['restore']:.0f} ms{why}")
         return True
 
     async def make(self, life: Life) -> None:
@@ -88,7 +111,7 @@ class Imaged:
         try:
             return await following.enter_async_context(halting.following(life.handle.pid, halting.LISTEN))
         except NotHalted as error:
-            self._listener.tell(life, "not_dumped", str(error))
+            self._listener.not_imaged(life, "not_dumped", str(error))
             return None
 
     async def _take_halted(self, life: Life, halting: Halting) -> None:
@@ -99,7 +122,7 @@ class Imaged:
             async with asyncio.timeout(timeout_s - (time.time() - life.started)):
                 await halting.halted()
         except NotHalted as error:  # whether that fails the start shows next
-            self._listener.tell(life, "not_dumped", str(error))
+            self._listener.not_imaged(life, "not_dumped", str(error))
         except TimeoutError:
             raise StartFailed(f"it did not come to listen() within {timeout_s:g} s") from None
         else:
@@ -121,7 +144,7 @@ class Imaged:
         try:
             image = await self._keeper.take(life, leave_running=leave_running)
         except (CriuFailed, Unavailable) as error:
-            self._listener.tell(life, "not_dumped", str(error))
+            self._listener.not_imaged(life, "not_dumped", str(error))
             return False
         finally:
             life.phases["dump"] = (time.perf_counter() - began) * 1000

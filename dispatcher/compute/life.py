@@ -12,7 +12,10 @@ from dispatcher.compute.digest import KEPT
 from dispatcher.compute.journal import Record
 from dispatcher.compute.protocol import Digest
 from dispatcher.compute.roots import Root
-from dispatcher.domain import App, Cause, Status, life_name
+from dispatcher.compute.strategy import Choice
+from dispatcher.domain import App, Cause, Start, Status, life_name
+
+COLD = Choice(Start.COLD)
 
 
 @dataclass(slots=True)
@@ -31,6 +34,7 @@ class Life:
     started: float  # Unix time
     expires: float  # Unix time
     quiet_since: float  # monotonic; meaningless while something is in flight
+    begins: Choice = COLD  # or from an image, where there is one
     status: Status = Status.REGISTERED
     handle: Container | None = None
     definition: ContainerSpec | None = None
@@ -106,6 +110,9 @@ class Listener(Protocol):
         """Who is attached now."""
 
     def life_changed(self, life: Life) -> None: ...
+
+    def not_imaged(self, life: Life, kind: str, why: str) -> None:
+        """An image of it could not be taken, or be restored; `kind` of event."""
 
     def not_frozen(self, life: Life, why: str) -> None:
         """It was to be frozen, and the kernel did not do it."""

@@ -41,11 +41,12 @@ from dispatcher.compute.helper import Helper
 from dispatcher.compute.hooked import Hooked
 from dispatcher.compute.imaged import Imaged
 from dispatcher.compute.journal import Journal, Record
-from dispatcher.compute.life import Draining, Life, Listener
+from dispatcher.compute.life import COLD, Draining, Life, Listener
 from dispatcher.compute.policies import network_policy
 from dispatcher.compute.pool import Pool
 from dispatcher.compute.restored import Keeper
 from dispatcher.compute.roots import Roots
+from dispatcher.compute.strategy import Choice
 from dispatcher.domain import App, Cause, Status
 from dispatcher.tasks import Tasks, border
 
@@ -111,6 +112,10 @@ class Lives:
         """Of one that was removed: what is kept to begin it from."""
         self._imaged.forget(app)
 
+    def lacks_image(self, life: Life) -> bool:
+        """If it is stopped, one is taken that is still missing."""
+        return self._imaged.lacks_image(life)
+
     @property
     def host_address(self) -> str:
         """As containers see this host."""
@@ -128,10 +133,10 @@ class Lives:
         """`told`: the last one by the container's row, which an agent that was killed at the wrong moment had not written yet."""
         return max(told, self._journalled.get((app, id), 0)) + 1
 
-    def start(self, app: App, id: str, generation: int, cause: Cause, detail: str = "") -> Life:
+    def start(self, app: App, id: str, generation: int, cause: Cause, detail: str = "", begins: Choice = COLD) -> Life:
         now = time.time()
         expires = now + reconcile.lifespan_s(app.spec.policy, random.random())
-        life = Life(app, id, generation, cause, detail, now, expires, time.monotonic())
+        life = Life(app, id, generation, cause, detail, now, expires, time.monotonic(), begins)
         life.move(state.Event.START)
         self._lives.setdefault(app.name, {})[id] = life
         life.starting = self._tasks.start(self._start(life), name=f"start {life.name}")
@@ -150,7 +155,7 @@ class Lives:
             if life.app.spec.image:
                 await self._find_root(life)
             await self._phases(life, Phase.SETUP, Phase.BEFORE_FORK)
-            if self._imaged.wants(life.app) and not await self._imaged.restore(life):
+            if await self._imaged.wants(life) and not await self._imaged.restore(life):
                 await self._imaged.make(life)
                 async with self._imaged.halting(life) as take:
                     life.phases |= await self._wake(life)
@@ -435,7 +440,7 @@ class Lives:
         life = Life(
             record.app, record.container, record.generation, record.cause, "", record.started, record.expires,
             time.monotonic() + REATTACH_S,
-            record.status, handle, concurrency=record.concurrency,
+            status=record.status, handle=handle, concurrency=record.concurrency,
             running_since=time.monotonic(), unheard_until=time.monotonic() + REATTACH_S,
         )  # fmt: skip
         if record.image:

@@ -1,7 +1,7 @@
 """Apps that begin from an image of their own processes: one is taken once, at the moment that the app names (`image_at`), and
 restored whenever it is wanted again. What cannot be restored is started anew, and its image thrown away.
 
-    keeper.wants(app)                       # it is such an app
+    keeper.can(app)                         # it may be such an app
     container = await keeper.restore(app)   # None: there is no image yet
     image = await keeper.take(life, leave_running=False)
 
@@ -29,6 +29,7 @@ from dispatcher.compute.life import Life
 from dispatcher.compute.policies import network_policy
 from dispatcher.domain import App, ImageAt, Policy, Start
 
+BEGIN = (Start.RESTORED, Start.AUTO)  # from an image
 MOMENTS = {ImageAt.LISTEN: Moment.HALTED, ImageAt.READY: Moment.READY, ImageAt.WARMED: Moment.WARMED}
 
 
@@ -38,8 +39,23 @@ class Keeper:
         self._directory = directory
         self._criu: Criu | None = None
 
-    def wants(self, app: App) -> bool:
-        return app.spec.policy.start is Start.RESTORED and app.uid is not None and self._runtime.maps_users
+    def can(self, app: App) -> bool:
+        """Whether it is to be is decided elsewhere (strategy.py)."""
+        is_usual = not app.spec.image and not app.spec.definition
+        return is_usual and app.spec.policy.start in BEGIN and app.uid is not None and self._runtime.maps_users
+
+    def lacks_criu(self) -> str:
+        """What to do about it; empty where there is one."""
+        try:
+            self._program()
+        except criu.Unavailable as error:
+            return str(error)
+        return ""
+
+    def lacks_image(self, life: Life) -> bool:
+        """One is taken of it if it is stopped now, and there is none at all."""
+        at_rest = life.app.spec.policy.image_at is ImageAt.WARMED
+        return at_rest and self.is_dumpable(life) and not images.versions(self._directory / life.app.name)
 
     def find(self, app: App) -> Image | None:
         """One that may be restored here and now; None: none was taken yet. Raises NoImage and criu.Unavailable."""
@@ -80,7 +96,7 @@ class Keeper:
         return await asyncio.to_thread(self.is_due, life)
 
     def is_dumpable(self, life: Life) -> bool:
-        return self.wants(life.app) and life.handle is not None and life.handle.kind.dumpable is not None
+        return self.can(life.app) and life.handle is not None and life.handle.kind.dumpable is not None
 
     def is_due(self, life: Life) -> bool:
         """There is no image yet that could be restored."""

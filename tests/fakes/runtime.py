@@ -18,7 +18,7 @@ from pathlib import Path
 from containerlib.bind import BindMount
 from containerlib.cgroups import Limits
 from containerlib.firewall import USUAL, NetworkPolicy
-from containerlib.handle import Program, StartFailed
+from containerlib.handle import USUAL_KIND, Program, StartFailed
 from containerlib.identity import Identity
 from containerlib.sockdiag import TCP_ESTABLISHED, TCP_LISTEN, TcpSocket
 
@@ -70,6 +70,9 @@ class FakeGroup:
     stays_awake: bool = False  # one that waits for a disk, and does not freeze
     freezes: int = 0
     on_thaw: Callable[[], None] = lambda: None
+
+    def processes(self) -> list[int]:
+        return []
 
     def freeze(self) -> None:
         if self.not_freezing:
@@ -134,6 +137,7 @@ class FakeContainer:
         self.pid = NO_PROCESS + slot
         self.start_time = 1000 + slot
         self.etc_image = etc_image
+        self.kind = USUAL_KIND
         self.group = FakeGroup(str(slot))
         self.wire = FakeWire(slot, f"100.96.{slot >> 8}.{slot & 255}")
         self.pidfd, self._life = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

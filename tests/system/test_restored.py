@@ -49,6 +49,12 @@ async def until_asleep(host: Host) -> None:
     await host.until_rows("blog", lambda rows: rows["1"].status is Status.REGISTERED)
 
 
+async def until_told(host: Host, kind: str, why: str) -> None:
+    async with asyncio.timeout(10):
+        while not any(row.kind == kind and why in row.message for row in await host.events("blog")):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 async def wake(host: Host) -> tuple[Live, float]:
     began = time.monotonic()
     live = await host.wake("blog")
@@ -98,6 +104,25 @@ async def test_an_image_may_be_taken_before_the_first_request(host: Host, at: Im
     assert "dump=" not in ready
 
 
+async def test_auto_tries_an_image_where_a_cold_start_is_slow(host: Host) -> None:
+    await host.app("blog", *SOON, policy=Policy(idle_s=0.3, start=Start.AUTO, restore_signal="USR1"))
+    await wake(host)
+    await (await host.proxy()).stop("blog")
+    await until_asleep(host)
+    assert images(host) == []
+    live, _ = await wake(host)
+    assert await asked(live) == ["1", "0", "blog"]
+    await until_asleep(host)
+    assert "how long one from an image would is to be seen" in (await host.event("blog", "stopped")).message
+    assert len(images(host)) == 1
+    for why in ("one from an image was not measured yet", "one from its image takes"):
+        live, _ = await wake(host)
+        assert (await asked(live))[0] == "2"
+        await until_told(host, "restored", why)
+        await (await host.proxy()).stop("blog")
+        await until_asleep(host)
+
+
 async def test_what_cannot_be_restored_is_started_anew_and_dumped_again(host: Host) -> None:
     await dumped(host)
     (image,) = images(host)
@@ -114,6 +139,7 @@ async def test_a_changed_definition_forgets_the_image(host: Host) -> None:
     await dumped(host)
     (image,) = images(host)
     await host.edit("blog", env={"A": "1"})
+    await host.known("blog")
     live, _ = await wake(host)
     assert (await asked(live))[0] == "1"
     assert "its definition has changed" in (await host.event("blog", "not_restored")).message

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dispatcher.compute import agent, freezing, strategy
+from dispatcher.compute import choosing, freezing, strategy
 from dispatcher.compute import lives as lives_module
 from dispatcher.compute.protocol import Answer, Live, Traffic
 from dispatcher.domain import Policy, Start, Status
@@ -469,7 +469,7 @@ async def test_auto_gives_a_host_that_runs_short_its_memory_back(
 ) -> None:
     monkeypatch.setattr(strategy, "FAST_S", 0.0)
     await frozen(compute, AUTO)
-    monkeypatch.setattr(agent, "_host", lambda: strategy.Host(1 << 30, 1))
+    monkeypatch.setattr(choosing, "host", lambda: strategy.Host(1 << 30, 1))
     compute.agent._relieve()
     await until(lambda: asleep(compute))
     events = [event for event in await compute.events() if event.kind == "stopped"]
@@ -481,6 +481,7 @@ async def test_auto_does_not_try_again_what_could_not_be_frozen(
     compute: "Compute", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(strategy, "FAST_S", 0.0)
+    monkeypatch.setattr(compute.runtime, "maps_users", False)  # no images then
     await compute.app(policy=AUTO)
     await compute.wake()
     compute.container().group.not_freezing = OSError(5, "Input/output error")

@@ -44,6 +44,9 @@ class Notes:
     def life_changed(self, life: Life) -> None:
         self.changed.append(f"{life.name} {life.status}")
 
+    def not_imaged(self, life: Life, kind: str, why: str) -> None:
+        self.told.append((kind, why))
+
     def life_ended(self, life: Life, *, expected: bool) -> None:
         self.ended.append((life.name, expected, life.problem))
 

@@ -39,11 +39,13 @@ def life(app: App = APP, *, dumpable: bool = True, **more: Any) -> Any:
 
 
 def test_only_apps_that_say_so(keeper: Keeper) -> None:
-    assert keeper.wants(APP)
-    assert not keeper.wants(msgspec.structs.replace(APP, uid=None))
-    for start in (Start.COLD, Start.FROZEN, Start.AUTO):
+    assert keeper.can(APP)
+    assert not keeper.can(msgspec.structs.replace(APP, uid=None))
+    assert not keeper.can(msgspec.structs.replace(APP, spec=AppSpec(image="x", policy=Policy(start=Start.AUTO))))
+    for start in Start:
         policy = Policy(start=start)
-        assert not keeper.wants(msgspec.structs.replace(APP, spec=msgspec.structs.replace(SPEC, policy=policy)))
+        app = msgspec.structs.replace(APP, spec=msgspec.structs.replace(SPEC, policy=policy))
+        assert keeper.can(app) is (start in (Start.RESTORED, Start.AUTO))
 
 
 def test_an_image_is_due_until_there_is_one_that_can_be_restored(keeper: Keeper, tmp_path: Path) -> None:
