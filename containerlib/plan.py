@@ -132,7 +132,17 @@ def root_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LINK
 
 def process_plan() -> tuple[Operation, ...]:
     """Binds whatever will be executed; what this process itself may do, it still may."""
-    return (ForbidCoreDumps(), *RLIMITS, EmptyBoundingSet(), ForbidNewPrivileges())
+    return (*limits_plan(), *rights_plan())
+
+
+def limits_plan() -> tuple[Operation, ...]:
+    """In reserve: a definition's own are set over them."""
+    return (ForbidCoreDumps(), *RLIMITS)
+
+
+def rights_plan(capabilities: int = 0) -> tuple[Operation, ...]:
+    """`capabilities`: a mask of those that are left to be given."""
+    return (EmptyBoundingSet(capabilities), ForbidNewPrivileges())
 
 
 def user_files(uid: int) -> dict[str, str]:

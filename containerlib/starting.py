@@ -16,7 +16,6 @@ from containerlib.identity import Identity
 from containerlib.idmap import APP_USER, NOBODY
 from containerlib.operations import AttachMount, BindReadonly, MakeDirectory, Mask, MountTmpfs, Operation, PauseAtGate
 from containerlib.spec import ContainerSpec, Hidden, Image, Mount, Seccomp, Tmpfs
-from containerlib.spec.seccomp import USUAL as USUAL_CALLS
 from containerlib.spec.security import capability_mask
 from containerlib.userns import EnterUserNamespace, UserNamespace
 
@@ -105,12 +104,6 @@ def not_dumpable(spec: ContainerSpec) -> list[str]:
         return []
     found = {
         "bootstrap.image": isinstance(spec.root, Image),
-        "tmpfs": any(isinstance(each, Tmpfs) for each in spec.mounts),
-        "mask and readonly": spec.hidden != Hidden(),
-        # They would count for its network, which is its user namespace's here.
-        "capabilities": bool(spec.security.capabilities),
-        # What it said when the image was taken would hold on, whatever its file says by now.
-        "seccomp": spec.security.seccomp != USUAL_CALLS,
         "apparmor": bool(spec.security.apparmor),
     }
     return [name for name, is_asked in found.items() if is_asked]

@@ -34,7 +34,7 @@ from containerlib.operations import (
     OpenStandard,
     PauseAtGate,
 )
-from containerlib.plan import LOGS, naming_plan, process_plan, root_plan
+from containerlib.plan import LOGS, limits_plan, naming_plan, rights_plan, root_plan
 
 OWNED = NAMESPACES | os.CLONE_NEWPID
 
@@ -126,14 +126,16 @@ def _first(control: socket.socket, own: socket.socket, filter: bytes) -> NoRetur
     """PID 1. Its root is what the process outside made of it by the time that it hears who it is."""
     try:
         os.setsid()
+        execute(limits_plan())
         import_nothing_more()
         message = own.recv(1 << 20)
         if not message:
             os._exit(0)
         own.close()
         identity = Identity.from_bytes(message)
-        execute((LeaveSessionKeyring(), EnterCgroupNamespace(), *process_plan()))
-        execute((BecomeUser(identity.user, identity.group, identity.groups), OpenStandard("/dev/null", LOGS)))
+        execute((LeaveSessionKeyring(), EnterCgroupNamespace(), *rights_plan(identity.capabilities)))
+        user = BecomeUser(identity.user, identity.group, identity.groups, identity.capabilities)
+        execute((user, OpenStandard("/dev/null", LOGS)))
         # The filter last: one program's own may refuse what comes before.
         execute((ChangeDirectory(identity.workdir), LoadFilter(filter)))
         # An init with a file that CRIU can name.

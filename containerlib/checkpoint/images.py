@@ -105,9 +105,10 @@ def why_not(manifest: Manifest, host: Host, *, definition: str, base: int) -> st
     return ""
 
 
-def digest(spec: ContainerSpec) -> str:
-    """Of a definition, hooks by their names: what an image was taken of."""
-    return hashlib.sha256(json.dumps(plain(spec), sort_keys=True).encode()).hexdigest()[:16]
+def digest(spec: ContainerSpec, filter: bytes | None = None) -> str:
+    """Of a definition, hooks by their names: what an image was taken of. `filter`: of system calls, where it is its own; what a
+    file said of it when the image was taken holds on in whatever is restored."""
+    return hashlib.sha256(json.dumps(plain(spec), sort_keys=True).encode() + (filter or b"")).hexdigest()[:16]
 
 
 def kernel_release() -> str:

@@ -13,6 +13,7 @@ from containerlib.checks import SpecError
 from containerlib.handle import Container, StartFailed
 from containerlib.runtime import Runtime
 from containerlib.spec import ContainerSpec
+from containerlib.standalone import applying
 from containerlib.standalone.places import Record, Settings
 
 
@@ -33,7 +34,7 @@ async def take(
     facts = dumping.Facts(
         name=spec.name,
         moment=moment,
-        definition=images.digest(spec),
+        definition=definition(spec),
         base=record.id_base,
         init=spec.init,
         targets=tuple(each.target for each in starting.binds(spec)),
@@ -43,13 +44,18 @@ async def take(
     return await dumping.dump(criu.find(), container, facts, place, leave_running=leave_running)
 
 
+def definition(spec: ContainerSpec) -> str:
+    """Raises StartFailed for a file that it names and that cannot be read."""
+    return images.digest(spec, applying.own_filter(spec.security.seccomp))
+
+
 def choose(spec: ContainerSpec, record: Record, image: Path) -> tuple[Criu, Image]:
     """`image`: of one version, or of all of a container's. Raises NoImage and criu.Unavailable."""
     found = images.read(image) if (image / images.MANIFEST).exists() else images.newest(image)
     if found.manifest.name != spec.name:
         raise NoImage(f"{image} is an image of {found.manifest.name}, not of {spec.name}")
     program = criu.find()
-    restoring.check(found, program, definition=images.digest(spec), base=record.id_base)
+    restoring.check(found, program, definition=definition(spec), base=record.id_base)
     return program, found
 
 

@@ -90,9 +90,9 @@ def image(box: Box) -> Path:
 
 
 def audit(box: Box) -> list[tuple[str, str, str]]:
-    """Without numbers of processes, which differ."""
+    """Without numbers of processes and in no order of mounts, which differ."""
     found = json.loads(box.call("audit", "web", "--json").stdout)
-    return [(each["severity"], each["what"], re.sub(r"\(\d+\)", "", each["found"])) for each in found]
+    return sorted((each["severity"], each["what"], re.sub(r"\(\d+\)", "", each["found"])) for each in found)
 
 
 def test_a_python_program_goes_on_as_somebody_else(box: Box) -> None:
@@ -299,9 +299,65 @@ def test_what_was_not_started_for_it_is_not_dumped(box: Box) -> None:
 
 
 def test_what_an_image_could_not_hold_is_refused_at_the_start(box: Box) -> None:
-    done = box.call("run", define(box, more='    c.tmpfs("/cache")\n    c.mask("/srv")\n'))
+    file = define(box, more='    c.bootstrap.image("php")\n')
+    done = box.call("run", file)
     assert done.returncode == 1
-    assert "not possible together with checkpoint: tmpfs, mask and readonly" in done.stderr
+    assert "not possible together with checkpoint: bootstrap.image" in done.stderr
+
+
+# What it may, and what is where, as it finds it itself.
+LIMITED = """\
+import errno, http.server, json, os, resource, signal
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+open('/cache/kept', 'w').write('from before')
+def attempt(function, *arguments):
+    try:
+        return function(*arguments) or 'done'
+    except OSError as error:
+        return errno.errorcode[error.errno]
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        status = dict(line.split(':\\t') for line in open('/proc/self/status').read().splitlines())
+        cache = os.statvfs('/cache')
+        body = json.dumps({
+            'cache': open('/cache/kept').read(), 'mode': oct(os.stat('/cache').st_mode), 'size': cache.f_blocks * cache.f_bsize,
+            'masked': open('/data/secret').read(), 'hidden': os.listdir('/srv'), 'readonly': attempt(os.mkdir, '/var/x'),
+            'library': attempt(os.mkdir, '/usr/lib/x'), 'symlink': attempt(os.symlink, 'x', '/tmp/x'),
+            'chown': attempt(os.chown, '/cache/kept', 0, 0), 'capabilities': status['CapBnd'] + status['CapEff'],
+            'files': resource.getrlimit(resource.RLIMIT_NOFILE),
+        }).encode()
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *words): pass
+http.server.HTTPServer(('0.0.0.0', 80), Handler).serve_forever()
+"""
+
+
+def test_what_it_may_and_sees_is_the_same_when_it_is_restored(box: Box) -> None:
+    """Mounts over its files, capabilities, limits and a list of system calls of its own."""
+    file = define(
+        box,
+        more='    c.tmpfs("/cache", size="8M")\n    c.mask("/data/secret", "/srv")\n    c.readonly("/var", "/usr/lib")\n'
+        '    c.capabilities.allow("chown")\n    c.rlimit("nofile", 100, 200)\n    c.seccomp(deny=("symlink", "symlinkat"))\n',
+    )
+    (box.directory / "data/app.py").write_text(LIMITED)
+    (box.directory / "data/secret").write_text("not to be seen")
+    found = json.loads(ask(run(box, "run", "-d", file)))
+    walls = audit(box)
+    assert found == {
+        "cache": "from before", "mode": "0o41777", "size": 8 << 20, "masked": "", "hidden": [], "readonly": "EROFS",
+        "library": "EROFS", "symlink": "EPERM", "chown": "done", "capabilities": "00000000000000010000000000000001",
+        "files": [100, 200],
+    }  # fmt: skip
+    assert box.call("checkpoint", "web").returncode == 0
+    until(lambda: box.names() == [])
+    restored = run(box, "restore", "web")
+    assert restored.restored, box.log()
+    assert json.loads(ask(restored)) == found
+    assert audit(box) == walls
+    kill(box)
 
 
 def test_a_dump_that_fails_leaves_it_running_and_nothing_half_made(box: Box, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which image a container begins with."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from containerlib.checkpoint import images
 from containerlib.checkpoint.images import NoImage
-from containerlib.spec import Checkpoint, ContainerSpec
+from containerlib.handle import StartFailed
+from containerlib.spec import Checkpoint, ContainerSpec, Seccomp, Security
 from containerlib.standalone import checkpointing
 from containerlib.standalone.places import Record, Settings
 from tests.containerlib.checkpoint.test_images import MANIFEST
@@ -36,6 +38,20 @@ def test_the_newest_of_its_own_or_the_one_that_is_named(tmp_path: Path, monkeypa
     image = made(place)
     assert checkpointing.choose(SPEC, RECORD, place)[1] == image
     assert checkpointing.choose(SPEC, RECORD, image.directory)[1] == image
+
+
+def test_a_changed_list_of_system_calls_is_another_definition(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    spec = dataclasses.replace(SPEC, security=Security(seccomp=Seccomp(str(profile))))
+    digests = set()
+    for name in ("mkdir", "rmdir"):
+        rule = {"names": [name], "action": "SCMP_ACT_ALLOW"}
+        profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule]}))
+        digests.add(checkpointing.definition(spec))
+    profile.unlink()
+    with pytest.raises(StartFailed, match=r"its list of system calls cannot be had"):
+        checkpointing.definition(spec)
+    assert len(digests) == 2
 
 
 @pytest.mark.parametrize(
