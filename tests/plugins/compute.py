@@ -269,6 +269,8 @@ class Host:
 
     async def start(self) -> None:
         self.start_launcher()
+        # An agent that is there first refuses what is asked of it meanwhile.
+        await until(lambda: Path(self.settings.launcher_socket).exists(), within_s=15 * PATIENCE, why="no launcher")
         await self.start_agent()
 
     def start_launcher(self) -> None:

@@ -67,7 +67,7 @@ def mounts() -> Things:
 
 
 def network() -> Things:
-    """A link does not tell whose it is: what was there while others ran containers on this machine never counts."""
+    """A link does not tell whose it is: what was there while others ran containers in this network never counts."""
     found = {f"network namespace {path}" for path in Path("/run/netns").glob("*")}
     if shutil.which("nft"):
         found |= {f"nft {line}" for line in subprocess.check_output(["nft", "list", "tables"], text=True).splitlines()}
@@ -81,10 +81,12 @@ _perhaps_theirs: set[str] = set()
 
 
 def others_run() -> bool:
+    own_network = Path("/proc/self/ns/net").readlink()  # the other part of this run has another (tests/beside.py)
     for path in Path("/proc").glob("[0-9]*"):
         try:
             is_launcher = b"/launcher.py\0" in (path / "cmdline").read_bytes()  # tests/escapes has another
-            if is_launcher and OWN_GROUP not in (path / "cgroup").read_text():
+            is_ours = is_launcher and OWN_GROUP in (path / "cgroup").read_text()
+            if is_launcher and not is_ours and (path / "ns/net").readlink() == own_network:
                 return True
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -107,7 +109,8 @@ def _v1_groups() -> list[Path]:
 def pytest_sessionstart() -> None:
     for path in _v1_groups():
         for group in path.glob("fastcontainer-tests-*"):
-            _remove(group)  # of a run whose last children ended after it
+            if not Path("/proc", group.name.rpartition("-")[2]).exists():  # one that begins is not in its group yet
+                _remove(group)  # of a run whose last children ended after it
         (path / OWN_GROUP).mkdir(exist_ok=True)
         (path / OWN_GROUP / "cgroup.procs").write_text("0")
 
