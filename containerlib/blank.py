@@ -22,7 +22,8 @@ from typing import NoReturn
 from containerlib import pausing
 from containerlib.identity import Identity
 from containerlib.operations import EnterGroup, LoadFilter, Operation, WriteFile
-from containerlib.plan import PAUSE, argv, blank_plan, environment, identity_plan, naming_plan
+from containerlib.plan import PAUSE, SharedMounts, argv, blank_plan, environment, identity_plan, naming_plan
+from containerlib.shared import Kept
 from containerlib.userns import UserNamespace, make_user_namespace
 
 NAMESPACES = os.CLONE_NEWNS | os.CLONE_NEWUTS | os.CLONE_NEWIPC | os.CLONE_NEWNET
@@ -42,17 +43,20 @@ def run(
     mapped: bool,
     own_filter: bool = False,
     pause: int | None = None,
+    shared: Kept | None = None,
 ) -> NoReturn:
     """Never returns, whatever happens: above this frame lies the launcher's loop. `filter`: of system calls. `entrances`: of its
     control groups. `mapped`: in a user namespace of its own. `own_filter`: it is one program's, loaded
-    last of all, for it may refuse what is done before. `pause`: pausing.memory_file."""
+    last of all, for it may refuse what is done before. `pause`: pausing.memory_file. `shared`: None if it mounts its own."""
     step = "control groups"
     try:
         execute(tuple(EnterGroup(path) for path in entrances))
+        step = "shared mounts"
+        mounts = _take(shared)
         step = "unshare"
         os.unshare(NAMESPACES)
         links = tuple(name for name in ("bin", "sbin", "lib", "lib64") if os.path.lexists(f"/{name}"))
-        for operation in blank_plan(stage, etc_image, links):
+        for operation in blank_plan(stage, etc_image, links, mounts):
             step = operation.describe()
             operation.execute()
         step = "user namespace"
@@ -77,6 +81,14 @@ def run(
         control.send(json.dumps({"failed": str(error), "step": step}).encode())
     finally:
         os._exit(127)
+
+
+def _take(shared: Kept | None) -> SharedMounts | None:
+    if shared is None:
+        return None
+    mounts = shared.take()
+    shared.close()
+    return mounts
 
 
 def import_nothing_more() -> None:

@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - -I removed it
 
-from containerlib import blank, code, kernel, pausing
+from containerlib import blank, code, kernel, pausing, shared
 
 DESCRIPTORS = 3  # with each request
 FILTER_BYTES_MAX = 4096 * 8  # the kernel takes no more than 4,096 instructions
@@ -43,6 +43,7 @@ class Launcher:
         self.agent: socket.socket | None = None
         self.exits: deque[tuple[int, int]] = deque(maxlen=EXITS_KEPT)
         self.pause = pausing.memory_file()
+        self.shared = shared.keep()
         self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
         self.listener = _listen(path)
         self.wakeup = _wake_on_child()
@@ -135,7 +136,8 @@ class Launcher:
             filter = os.pread(filter_fd, FILTER_BYTES_MAX, 0)
             for fd, source in ((0, null), (1, out), (2, err)):
                 os.dup2(source, fd)
-            _close_all_but(control.fileno(), *(() if self.pause is None else (self.pause,)))
+            kept = () if self.shared is None else self.shared.descriptors
+            _close_all_but(control.fileno(), *(() if self.pause is None else (self.pause,)), *kept)
             entrances = tuple(request["groups"])
             # Imported when asked for: most installations never are, and every blank would pay for it.
             if "dumpable" in request:
@@ -147,7 +149,9 @@ class Launcher:
 
                 restorer.run(control, entrances)
             flags = {"mapped": request["mapped"], "own_filter": request.get("own_filter", False)}
-            blank.run(control, self.stage, request["etc"], filter, entrances, **flags, pause=self.pause)
+            blank.run(
+                control, self.stage, request["etc"], filter, entrances, **flags, pause=self.pause, shared=self.shared
+            )
         finally:
             os._exit(126)
 

@@ -50,11 +50,13 @@ class MountTmpfs(Operation):
     path: str
     size_bytes: int
     inodes: int
+    devices: bool = True  # work in it
 
     def execute(self) -> None:
         # Without an explicit mode a tmpfs is 1777: anybody could replace what lies at its top.
         options = f"mode=755,size={self.size_bytes},nr_inodes={self.inodes}"
-        kernel.mount("tmpfs", self.path, "tmpfs", kernel.MS_NOSUID, options)
+        flags = kernel.MS_NOSUID | (0 if self.devices else kernel.MS_NODEV)
+        kernel.mount("tmpfs", self.path, "tmpfs", flags, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,28 @@ class BindReadonly(Operation):
         # The first call ignores every flag but the bind itself; a second one changes this copy only.
         flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
         kernel.mount("none", self.target, "", flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Bind(Operation):
+    """With the flags of the mount that `source` lies on."""
+
+    source: str
+    target: str
+
+    def execute(self) -> None:
+        kernel.mount(self.source, self.target, "", kernel.MS_BIND)
+
+
+@dataclass(frozen=True, slots=True)
+class SealDevices(Operation):
+    """A mount of devices: they can be written to, but none can be added, and nobody's last look at one is noted."""
+
+    path: str
+
+    def execute(self) -> None:
+        flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NOEXEC
+        kernel.mount("none", self.path, "", flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +219,21 @@ class AttachMount(Operation):
         else:
             _make_directories(os.path.dirname(self.target))  # noqa: PTH120 - on the way of a request
             os.close(os.open(self.target, os.O_CREAT | os.O_CLOEXEC, 0o644))
+        kernel.move_mount(self.fd, self.target)
+        os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class AttachShared(Operation):
+    """Puts a mount of all containers (shared.py) at a directory that is there."""
+
+    fd: int
+    target: str
+
+    def describe(self) -> str:
+        return f"AttachShared(target={self.target!r})"
+
+    def execute(self) -> None:
         kernel.move_mount(self.fd, self.target)
         os.close(self.fd)
 

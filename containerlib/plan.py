@@ -5,12 +5,15 @@ waits; `identity_plan` is the rest, and the shorter it is the faster a site wake
 """
 
 import resource
+from typing import NamedTuple
 
 from containerlib.identity import Identity
 from containerlib.idmap import APP_USER, outside
 from containerlib.operations import (
     AttachMount,
+    AttachShared,
     BecomeUser,
+    Bind,
     BindReadonly,
     ChangeDirectory,
     ConfineOnExec,
@@ -54,6 +57,7 @@ PAUSE = (INIT, "-P")  # no program of its own: it reaps what is orphaned, for as
 # What is generated per app; the /etc image has links to it. The directory is root's, so that a tenant cannot replace a file.
 GENERATED = "/.fastcontainer"
 EMPTY = f"{GENERATED}/empty"
+SHM = f"{GENERATED}/shm"
 # Where a container that can be dumped has the FIFOs of its log.
 LOGS = (f"{GENERATED}/out", f"{GENERATED}/err")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -71,7 +75,6 @@ _SCRATCH = (
     "var/lib",
     "var/cache",
     "var/spool",
-    "dev/shm",
     "srv",
     "home",
 )
@@ -79,8 +82,17 @@ MASKED = ("kcore", "keys", "timer_list", "sched_debug", "sysrq-trigger", "latenc
 READONLY = ("sys", "bus", "fs", "irq")
 
 
-def blank_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LINKS) -> tuple[Operation, ...]:
-    return (*root_plan(stage, etc_image, usr_links), *process_plan())
+class SharedMounts(NamedTuple):
+    """Descriptors of mounts that all containers share (shared.py)."""
+
+    sys: int
+    dev: int
+
+
+def blank_plan(
+    stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LINKS, shared: SharedMounts | None = None
+) -> tuple[Operation, ...]:
+    return (*root_plan(stage, etc_image, usr_links, shared), *process_plan())
 
 
 def host_plan() -> tuple[Operation, ...]:
@@ -96,7 +108,9 @@ def network_plan() -> tuple[Operation, ...]:
     )
 
 
-def root_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LINKS) -> tuple[Operation, ...]:
+def root_plan(
+    stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LINKS, shared: SharedMounts | None = None
+) -> tuple[Operation, ...]:
     """The root of every container of strategy `usr`: the host's /usr bound read-only (not an overlay layer: apt may change it
     underneath, which is how new lives get new libraries), a versioned /etc, everything else fresh. `stage` is an empty directory.
     """
@@ -106,7 +120,7 @@ def root_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LINK
 
     return (
         *host_plan(),
-        MountTmpfs(stage, ROOT_BYTES, ROOT_INODES),
+        MountTmpfs(stage, ROOT_BYTES, ROOT_INODES, devices=shared is None),
         *(
             MakeDirectory(at(name))
             for name in ("usr", "etc", "proc", "sys", "dev", "root", "mnt", GENERATED.strip("/"), EMPTY.strip("/"))
@@ -116,18 +130,28 @@ def root_plan(stage: str, etc_image: str, usr_links: tuple[str, ...] = _USR_LINK
         MakeSymlink(at("var/run"), "../run"),
         BindReadonly("/usr", at("usr")),
         BindReadonly(etc_image, at("etc")),
-        *(MakeDevice(at(f"dev/{name}"), major, minor) for name, major, minor in DEVICES),
-        MakeSymlink(at("dev/fd"), "/proc/self/fd"),
-        *(
-            MakeSymlink(at(f"dev/{name}"), f"/proc/self/fd/{fd}")
-            for fd, name in enumerate(("stdin", "stdout", "stderr"))
-        ),
+        *(device_plan(at("dev")) if shared is None else shared_device_plan(stage, shared)),
         MountProc(at("proc")),
         *(Mask(at(f"proc/{name}"), at("dev/null"), at(EMPTY.strip("/"))) for name in MASKED),
         *(BindReadonly(at(f"proc/{name}"), at(f"proc/{name}")) for name in READONLY),
-        MountSysfs(at("sys")),
+        MountSysfs(at("sys")) if shared is None else AttachShared(shared.sys, at("sys")),
         EnterRoot(stage),
     )
+
+
+def device_plan(dev: str) -> tuple[Operation, ...]:
+    return (
+        MakeDirectory(f"{dev}/shm", 0o1777),
+        *(MakeDevice(f"{dev}/{name}", major, minor) for name, major, minor in DEVICES),
+        MakeSymlink(f"{dev}/fd", "/proc/self/fd"),
+        *(MakeSymlink(f"{dev}/{name}", f"/proc/self/fd/{fd}") for fd, name in enumerate(("stdin", "stdout", "stderr"))),
+    )
+
+
+def shared_device_plan(stage: str, shared: SharedMounts) -> tuple[Operation, ...]:
+    """/dev/shm alone is each container's own, and of its size."""
+    own = f"{stage}{SHM}"
+    return (AttachShared(shared.dev, f"{stage}/dev"), MakeDirectory(own, 0o1777), Bind(own, f"{stage}/dev/shm"))
 
 
 def process_plan() -> tuple[Operation, ...]:

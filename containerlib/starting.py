@@ -123,7 +123,7 @@ def has_gate(spec: ContainerSpec) -> bool:
 def steps(spec: ContainerSpec, uid: int, address: str, version: int, stage: str, etc: str) -> Iterator[Step]:
     """As far as they can be told beforehand: `uid`, `address` and the version of cgroups are those of a host."""
     yield from _hooks(spec, (Phase.SETUP, Phase.BEFORE_FORK))
-    for operation in plan.blank_plan(stage, etc):
+    for operation in plan.blank_plan(stage, etc, shared=plan.SharedMounts(-1, -1)):
         yield Step("reserve", operation.describe())
     yield Step("reserve", f"NetworkLink(address={address!r})")
     yield from _hooks(spec, BEFORE_IDENTITY[2:])
@@ -158,7 +158,7 @@ def files_at_gate(spec: ContainerSpec) -> list[Operation]:
         if isinstance(each, Tmpfs):
             made += [
                 MakeDirectory(each.target),
-                MountTmpfs(each.target, each.size_bytes, TMPFS_INODES),
+                MountTmpfs(each.target, each.size_bytes, TMPFS_INODES, devices=False),
                 MakeDirectory(each.target, each.mode),
             ]
     made += [BindReadonly(path, path) for path in spec.hidden.readonly]

@@ -8,7 +8,9 @@ from containerlib import plan
 from containerlib.identity import Identity
 from containerlib.operations import (
     AttachMount,
+    AttachShared,
     BecomeUser,
+    Bind,
     BindReadonly,
     ChangeDirectory,
     DetachMountTree,
@@ -19,6 +21,7 @@ from containerlib.operations import (
     ForbidNewPrivileges,
     GiveAway,
     LimitResource,
+    MakeDevice,
     MakeDirectory,
     MakeSymlink,
     Mask,
@@ -108,7 +111,23 @@ def test_every_operation_describes_itself_with_its_arguments() -> None:
     operations = (*plan.blank_plan(STAGE, ETC), *becoming())
     descriptions = [operation.describe() for operation in operations]
     assert all(type(each).__name__ in text for each, text in zip(operations, descriptions, strict=True))
-    assert f"MountTmpfs(path='{STAGE}', size_bytes={plan.ROOT_BYTES}, inodes={plan.ROOT_INODES})" in descriptions
+    root = f"MountTmpfs(path='{STAGE}', size_bytes={plan.ROOT_BYTES}, inodes={plan.ROOT_INODES}, devices=True)"
+    assert root in descriptions
+
+
+def test_with_shared_mounts_it_has_no_device_and_no_file_system_of_its_own_but_its_root_and_proc() -> None:
+    operations = plan.blank_plan(STAGE, ETC, shared=plan.SharedMounts(5, 6))
+    assert not {type(each) for each in operations} & {MountSysfs, MakeDevice}
+    assert MountTmpfs(STAGE, plan.ROOT_BYTES, plan.ROOT_INODES, devices=False) in operations
+    devices, shm = AttachShared(6, f"{STAGE}/dev"), Bind(f"{STAGE}{plan.SHM}", f"{STAGE}/dev/shm")
+    assert operations.index(devices) < operations.index(shm) < min(positions(operations, Mask))
+    assert AttachShared(5, f"{STAGE}/sys") in operations
+
+
+def test_shared_devices_are_those_of_a_root_that_has_its_own() -> None:
+    own = [each.path for each in plan.blank_plan(STAGE, ETC) if isinstance(each, MakeDevice)]
+    shared = [each.path for each in plan.device_plan("/dev") if isinstance(each, MakeDevice)]
+    assert own == [f"{STAGE}{path}" for path in shared] and shared
 
 
 def test_privileges_go_last_and_in_this_order() -> None:

@@ -104,7 +104,10 @@ def test_a_definition_without_anything_to_do_there_has_no_gate() -> None:
     ("changes", "step"),
     [
         ({"hooks": (hook(Phase.AFTER_ROOT),)}, "container Hook(after_root, watch, limit=10s, on_failure=abort)"),
-        ({"mounts": (Tmpfs("/cache", 4096),)}, "container MountTmpfs(path='/cache', size_bytes=4096, inodes=100000)"),
+        (
+            {"mounts": (Tmpfs("/cache", 4096),)},
+            "container MountTmpfs(path='/cache', size_bytes=4096, inodes=100000, devices=False)",
+        ),
         (
             {"hidden": Hidden(masked=("/proc/version",))},
             "container Mask(path='/proc/version', null='/dev/null', empty='')",

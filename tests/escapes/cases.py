@@ -31,7 +31,7 @@ CASES = (
     Case("unshare_user", ("filter",)),
     Case("clone_user", ("filter",)),
     Case("clone3_user", ("filter",)),
-    Case("disk", TWO),
+    Case("disk", ("nodev", *TWO)),
     Case("core_pattern", ("read-only proc", *TWO)),
     Case("sysrq", ("masks", *TWO), needs="/proc/sysrq-trigger"),
     Case("keys", ("masks", "user namespace")),

@@ -12,13 +12,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
 
 from containerlib import blank, kernel, launcher
 from containerlib.operations import (
     AttachMount,
+    AttachShared,
     BecomeUser,
     BindReadonly,
     EmptyBoundingSet,
@@ -29,7 +30,6 @@ from containerlib.operations import (
     LimitResource,
     LoadFilter,
     Mask,
-    MountSysfs,
     MountTmpfs,
     Operation,
 )
@@ -155,6 +155,10 @@ def without_pivot() -> None:
     without_user_namespace()
 
 
+def is_sysfs(operation: Operation) -> TypeGuard[AttachShared]:
+    return isinstance(operation, AttachShared) and operation.target.endswith("/sys")
+
+
 def without_sizes() -> None:
     change_plans(
         lambda each: (replace(each, size_bytes=1 << 30, inodes=1 << 20),) if isinstance(each, MountTmpfs) else (each,)
@@ -196,12 +200,15 @@ WITHOUT: dict[str, Callable[[], None]] = {
     "ipc namespace": without_ipc_namespace,
     "net namespace": without_net_namespace,
     "nosuid": without_nosuid,
+    "nodev": lambda: change_plans(
+        lambda each: (replace(each, devices=True),) if isinstance(each, MountTmpfs) else (each,)
+    ),
     "no new privileges": lambda: change_plans(drop(ForbidNewPrivileges)),
     "pivot_root": without_pivot,
     "read-only proc": lambda: change_plans(drop(BindReadonly, below="/proc/")),
     "masks": lambda: change_plans(drop(Mask)),
     "read-only sys": lambda: change_plans(
-        lambda each: (MountWritableSysfs(each.path),) if isinstance(each, MountSysfs) else (each,)
+        lambda each: (MountWritableSysfs(each.target),) if is_sysfs(each) else (each,)
     ),
     "session keyring": lambda: change_plans(drop(LeaveSessionKeyring)),
     "sizes": without_sizes,

@@ -50,7 +50,7 @@ facts = {
     "root": sorted(os.listdir("/")),
     "write": {path: write(path) for path in (
         "/usr/x", "/etc/x", "/etc/passwd", "/x", "/.fastcontainer/passwd", "/proc/sys/kernel/hostname", "/proc/sysrq-trigger",
-        "/sys/x", "/srv/x", "/tmp/x", "/var/tmp/x", "/run/x", "/dev/shm/x")},
+        "/sys/x", "/dev/x", "/srv/x", "/tmp/x", "/var/tmp/x", "/run/x", "/dev/shm/x")},
     "masked": {path: read(path) for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/kallsyms")},
     "devices": sorted(os.listdir("/dev")),
     "calls": {
@@ -59,6 +59,7 @@ facts = {
         "raw": call(socket.socket, socket.AF_PACKET, socket.SOCK_RAW),
     },
     "links": [name for _, name in socket.if_nameindex()],
+    "links in sysfs": os.listdir("/sys/class/net"),
     "mounts": [line.split()[4] for line in open("/proc/self/mountinfo")],
     "core": __import__("resource").getrlimit(__import__("resource").RLIMIT_CORE),
     "environment": dict(os.environ),
@@ -117,6 +118,7 @@ async def test_a_container_is_what_it_should_be_and_no_more(host: Host) -> None:
     assert all(facts["namespaces"][name] != own[name] for name in own)
     assert facts["hostname"] == "blog"
     assert sorted(facts["links"]) == ["eth0", "lo"]
+    assert facts["links in sysfs"] == []
 
     # Itself and its init: neither the host's processes nor the neighbour's.
     assert facts["processes"] == [1, 3]
