@@ -39,6 +39,7 @@ class Cycle:
 class Memory:
     agent_kb: int
     launcher_kb: int
+    etcd_kb: int
     slab_kb: int
     available_kb: int
 
@@ -103,6 +104,7 @@ def _memory(installation: Installation) -> Memory:
     return Memory(
         footprint.resident_kb(installation.processes["agent"].pid),
         footprint.resident_kb(installation.processes["launcher"].pid),
+        footprint.resident_kb(installation.processes["etcd"].pid),
         footprint.slab_kb(),
         footprint.available_kb(),
     )
@@ -133,9 +135,11 @@ def report(cycles: Sequence[Cycle], memory: Sequence[Memory], began: float) -> R
             measured("asked to stop -> stopped", "ms", [cycle.stopped_ms for cycle in cycles]),
             measured("memory of the agent (RSS)", "MB", [each.agent_kb / 1024 for each in warm]),
             measured("memory of the launcher (RSS)", "MB", [each.launcher_kb / 1024 for each in warm]),
+            measured("memory of etcd (RSS)", "MB", [each.etcd_kb / 1024 for each in warm]),
             measured("kernel objects (SUnreclaim)", "MB", [each.slab_kb / 1024 for each in warm]),
             _growth("agent grew by", [each.agent_kb for each in warm]),
             _growth("launcher grew by", [each.launcher_kb for each in warm]),
+            _growth("etcd grew by", [each.etcd_kb for each in warm]),
             _growth("kernel objects grew by", [each.slab_kb for each in warm]),
             _growth("the machine's used memory grew by", [-each.available_kb for each in warm]),
         ],

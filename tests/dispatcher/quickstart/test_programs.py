@@ -81,6 +81,7 @@ def test_the_userlb_ends_with_its_haproxy_and_before_all_others() -> None:
 def test_etcd_compacts_has_a_quota_and_listens_where_the_settings_say() -> None:
     command = etcd_command(Settings(etcd=("127.0.0.1:4001",), state_dir="/tmp/state"))
     assert "--auto-compaction-retention=1h" in command
+    assert "--snapshot-count=10000" in command
     assert "--listen-client-urls=http://127.0.0.1:4001" in command
     assert "--data-dir=/tmp/state/etcd" in command
 
