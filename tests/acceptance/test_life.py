@@ -92,7 +92,7 @@ async def test_cpu_written_by_hand(installation):
 
 
 # 20 s for 90 s, as the issue has it: FASTCONTAINER_LONG=1 pytest tests/acceptance/test_life.py -k lifespan
-LIFESPAN_S, LOADED_S = (20.0, 90.0) if os.environ.get("FASTCONTAINER_LONG") else (5.0, 20.0)
+LIFESPAN_S, LOADED_S = (20.0, 90.0) if os.environ.get("FASTCONTAINER_LONG") else (4.0, 15.0)
 GRACE_S = 2.0
 
 
