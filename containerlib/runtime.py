@@ -18,17 +18,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from containerlib import cgroups, dialogue, kernel, process, seccomp
+from containerlib import cgroups, dialogue, disks, kernel, process, seccomp
 from containerlib.bind import BindMount
 from containerlib.bootstrap import usr
-from containerlib.cgroups import Group, Limits
+from containerlib.cgroups import Group, IoLimits, Limits
 from containerlib.firewall import USUAL, Firewall, NetworkPolicy
 from containerlib.handle import USUAL_KIND, Container, Kind, Program, StartFailed
 from containerlib.identity import Identity
@@ -312,6 +312,16 @@ class Runtime:
         await self._blocking(self.firewall.change, container.address, before, policy)
         if policy.bandwidth_bps != before.bandwidth_bps:
             await self._blocking(self.network.shape, container.wire, container.pid, policy.bandwidth_bps)
+
+    async def limit_io(self, container: Container, wanted: IoLimits, sources: Iterable[str]) -> None:
+        """On each disk that it can reach: those of its mounts' `sources`, and the one under our own files. Raises OSError."""
+        await self._blocking(self._limit_io, container.group, wanted, tuple(sources))
+
+    def _limit_io(self, group: Group, wanted: IoLimits, sources: tuple[str, ...]) -> None:
+        places = (str(self.config.images), *sources)
+        if not (found := disks.of(places)):
+            raise OSError(f"nothing of {', '.join(places)} lies on a disk of this host; leave out io")
+        group.set_io(dict.fromkeys(found, wanted))
 
     @staticmethod
     def exec_failure(container: Container) -> str:

@@ -122,6 +122,18 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             raise ValueError(f"restore_signal {self.restore_signal!r} is no signal such as USR1")
 
 
+IoRate = Annotated[int, msgspec.Meta(ge=1, le=1 << 50)]
+
+
+class Io(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Bytes and operations a second, of each container on each disk that it reaches; None: no limit."""
+
+    read_bps: IoRate | None = None
+    write_bps: IoRate | None = None
+    read_iops: IoRate | None = None
+    write_iops: IoRate | None = None
+
+
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
@@ -140,6 +152,7 @@ class AppSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     ] = ()  # TCP ports of the Compute itself that it may reach
     # Bits a second that each container may send, and receive; None: no limit. Changed while it runs.
     bandwidth_bps: Annotated[int, msgspec.Meta(ge=8_000, le=1 << 50)] | None = None
+    io: Io = Io()  # changed while it runs
     init: bool = True  # a tiny init is PID 1, reaps and forwards signals
     image: str = ""  # its root: the current version of this one on the Compute; absent: the Compute's own /usr
     definition: str = ""  # of the operator's, on the Compute: what this spec leaves at its default is as that says

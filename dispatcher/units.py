@@ -14,6 +14,7 @@ from containerlib.units import (
     parse_duration,
     parse_memory,
     parse_rate,
+    parse_size,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "parse_duration",
     "parse_memory",
     "parse_rate",
+    "parse_size",
 ]

@@ -6,7 +6,7 @@ group.write(tree.files(Limits(cpu=0.3, memory_bytes=256 << 20, pids=100)))
 group.remove()
 """
 
-from containerlib.cgroups.limits import Limits
+from containerlib.cgroups.limits import IoLimits, Limits
 from containerlib.cgroups.tree import Group, Tree, find
 
-__all__ = ["Group", "Limits", "Tree", "find"]
+__all__ = ["Group", "IoLimits", "Limits", "Tree", "find"]

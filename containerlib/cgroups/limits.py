@@ -17,6 +17,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class IoLimits:
+    """Of one disk: bytes and operations a second. None: no limit, as above."""
+
+    read_bps: int | None = None
+    write_bps: int | None = None
+    read_iops: int | None = None
+    write_iops: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FileContent:
     controller: str  # a v1 hierarchy; "" in the one tree of v2
     name: str
@@ -63,6 +73,26 @@ def v2_memory(amount_bytes: int | None) -> tuple[FileContent, ...]:
 
 def v2_pids(count: int | None) -> tuple[FileContent, ...]:
     return (FileContent("", "pids.max", "max" if count is None else str(count)),)
+
+
+def v1_io(device: str, io: IoLimits) -> tuple[FileContent, ...]:
+    """`device`: MAJOR:MINOR of a whole disk."""
+    values = {
+        "read_bps": io.read_bps,
+        "write_bps": io.write_bps,
+        "read_iops": io.read_iops,
+        "write_iops": io.write_iops,
+    }
+    return tuple(
+        FileContent("blkio", f"blkio.throttle.{name}_device", f"{device} {value or 0}")
+        for name, value in values.items()
+    )
+
+
+def v2_io(device: str, io: IoLimits) -> tuple[FileContent, ...]:
+    values = {"rbps": io.read_bps, "wbps": io.write_bps, "riops": io.read_iops, "wiops": io.write_iops}
+    words = (f"{name}={'max' if value is None else value}" for name, value in values.items())
+    return (FileContent("", "io.max", f"{device} {' '.join(words)}"),)
 
 
 def v1_freezer(frozen: bool) -> FileContent:

@@ -3,25 +3,30 @@
 import errno
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from containerlib.cgroups import limits
-from containerlib.cgroups.limits import FileContent, Limits
+from containerlib.cgroups.limits import FileContent, IoLimits, Limits
 
 MOUNT = Path("/sys/fs/cgroup")
 CONTROLLERS_V1 = ("cpu", "memory", "pids", "freezer")
 RECLAIMS = 3  # attempts to get memory back before a lower limit is refused
 CONTROLLERS_V2 = ("cpu", "memory", "pids")
+ON_DEMAND_V1 = ("blkio",)
+MOVES = 50  # passes over a group's processes, to bring them into another hierarchy while they fork
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """`bases`: controller -> our directory there; on v2 the one tree under the name ""."""
+    """`bases`: controller -> our directory there; on v2 the one tree under the name "". `on_demand`: the same of hierarchies in
+    which only groups that need them have a directory."""
 
     version: int
     bases: dict[str, Path]
+    on_demand: dict[str, Path] = field(default_factory=dict)
 
     def create(self, name: str) -> "Group":
         group = self.group(name)
@@ -34,15 +39,24 @@ class Tree:
 
     def names(self) -> set[str]:
         """Of all groups that exist under ours, whoever made them."""
-        return {
-            entry.name for base in self.bases.values() if base.is_dir() for entry in base.iterdir() if entry.is_dir()
-        }
+        bases = (*self.bases.values(), *self.on_demand.values())
+        return {entry.name for base in bases if base.is_dir() for entry in base.iterdir() if entry.is_dir()}
 
     def remove(self) -> None:
         """Our own directories, once they are empty."""
-        for base in set(self.bases.values()):
+        for base in {*self.bases.values(), *self.on_demand.values()}:
             if base.is_dir():
                 base.rmdir()
+
+    def enable(self, controller: str) -> None:
+        """v2: from now on in all our groups. Raises OSError where it cannot be had."""
+        base = self.bases[""]
+        for directory in (base.parent, base):
+            if controller in _read(directory / "cgroup.subtree_control").split():
+                continue
+            if controller not in _read(directory / "cgroup.controllers").split():
+                raise OSError(f"cgroup v2 controller not available in {directory}: {controller}")
+            (directory / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +66,9 @@ class Group:
 
     def directories(self) -> tuple[Path, ...]:
         # Hierarchies mounted together (cpu,cpuacct) are one directory under two names.
-        return tuple(dict.fromkeys(base / self.name for base in self.tree.bases.values()))
+        usual = dict.fromkeys(base / self.name for base in self.tree.bases.values())
+        own = (base / self.name for base in self.tree.on_demand.values())
+        return (*usual, *(each for each in own if each.is_dir()))
 
     def entrances(self) -> tuple[str, ...]:
         """Files to which a process of one thread writes `0`, and is in. To bring another one in, or a whole process by the file for
@@ -80,6 +96,46 @@ class Group:
             self.set_memory(wanted.memory_bytes)
         if before is None or wanted.pids != before.pids:
             self.set_pids(wanted.pids)
+
+    def set_io(self, wanted: Mapping[str, IoLimits]) -> None:
+        """`wanted`: by MAJOR:MINOR of whole disks; of others what was set stays. Raises OSError. Blocks for milliseconds when a
+        group is limited for the first time (see `entrances`). v1 holds reads, and writes around the page cache, only."""
+        self.have_io()
+        for device, io in wanted.items():
+            self.write(limits.v1_io(device, io) if self.tree.version == 1 else limits.v2_io(device, io))
+
+    def have_io(self) -> None:
+        """Limits of io can be written from now on, and count for all its processes. Raises OSError."""
+        if self.tree.version == 2:
+            self.tree.enable("io")
+        elif "blkio" not in self.tree.bases:
+            if "blkio" not in self.tree.on_demand:
+                raise OSError(f"cgroup v1 hierarchy not mounted under {MOUNT}: blkio")
+            self._move_into(self.tree.on_demand["blkio"] / self.name)
+
+    def has_io(self) -> bool:
+        """It was limited once, and may be still."""
+        if self.tree.version == 2:
+            return bool(self._text("", "io.max").strip())
+        base = self.tree.on_demand.get("blkio")
+        return base is not None and (base / self.name).is_dir()
+
+    def _move_into(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        gone: set[int] = set()
+        for _ in range(
+            MOVES
+        ):  # what was forked by one that is in is in; what was forked before is met in the next pass
+            inside = {int(line) for line in _read(directory / "cgroup.procs").split()}
+            outside = set(self.processes()) - inside - gone
+            if not outside:
+                return
+            for pid in outside:
+                try:
+                    (directory / "cgroup.procs").write_text(str(pid))
+                except ProcessLookupError:
+                    gone.add(pid)
+        raise OSError(errno.EBUSY, "its processes fork faster than they can be moved", str(directory))
 
     def freeze(self) -> None:
         """Begins it: `is_frozen` tells when the last process has stopped, which one that waits for a disk may put off."""
@@ -180,7 +236,8 @@ class Group:
     def write(self, contents: tuple[FileContent, ...]) -> None:
         for content in contents:
             # On the way of a request: os.open takes a quarter of what a file object takes.
-            path = f"{self.tree.bases[content.controller]}/{self.name}/{content.name}"
+            base = self.tree.bases.get(content.controller) or self.tree.on_demand[content.controller]
+            path = f"{base}/{self.name}/{content.name}"
             try:
                 fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -226,7 +283,12 @@ def _find_v1(name: str, controllers: tuple[str, ...]) -> Tree:
     missing = [controller for controller in controllers if controller not in own or not (MOUNT / controller).is_dir()]
     if missing:
         raise OSError(f"cgroup v1 hierarchies not mounted under {MOUNT}: {', '.join(missing)}")
-    return Tree(1, {controller: MOUNT / controller / own[controller].strip("/") / name for controller in controllers})
+
+    def base(controller: str) -> Path:
+        return MOUNT / controller / own[controller].strip("/") / name
+
+    there = (each for each in ON_DEMAND_V1 if each in own and (MOUNT / each).is_dir() and each not in controllers)
+    return Tree(1, {each: base(each) for each in controllers}, {each: base(each) for each in there})
 
 
 def _find_v2(name: str, controllers: tuple[str, ...]) -> Tree:

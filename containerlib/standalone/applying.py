@@ -17,6 +17,8 @@ from containerlib.spec.seccomp import DEFAULT_PROFILE, USUAL
 def write_settings(group: Group, spec: ContainerSpec) -> None:
     """Those beyond CPU, memory and processes. Raises StartFailed."""
     try:
+        if spec.cgroup.io:
+            group.have_io()
         devices = {each.device: _numbers(each) for each in spec.cgroup.io}
         group.write(settings.contents(group.tree.version, spec.cgroup, devices))
     except (OSError, KeyError) as error:

@@ -47,6 +47,14 @@ class Flags:
         Text,
         _flag("--bandwidth", "What each container may send, and receive, such as 10Mbit; '' for no limit.", "RATE"),
     ] = None
+    io: Annotated[
+        Text,
+        _flag(
+            "--io",
+            "What each container may do on each disk in a second, such as read=10M,write=5M,reads=200,writes=100; '' for no limit.",
+            "LIMITS",
+        ),
+    ] = None
 
     containers: Annotated[Text, _flag("--containers", "How many containers, or auto.")] = None
     cpu: Annotated[Text, _flag("--cpu", "Share of one core for each container such as 60%, or auto.")] = None

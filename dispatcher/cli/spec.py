@@ -11,7 +11,7 @@ import msgspec
 from dispatcher.cli.flags import Flags
 from dispatcher.domain import AppSpec
 from dispatcher.problems import Code, Problem
-from dispatcher.units import parse_cpu, parse_duration, parse_rate
+from dispatcher.units import parse_cpu, parse_duration, parse_rate, parse_size
 
 _CONSTRAINT = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _TIMES = ("idle", "lifespan", "drain_grace", "stop_grace", "start_timeout", "response_timeout")
@@ -78,6 +78,8 @@ def _built(values: dict[str, Any], flags: Flags, cwd: str) -> AppSpec:
         values["host_ports"] = _parsed("host_ports", parse_ports, flags.host_ports)
     if flags.bandwidth is not None:
         values["bandwidth_bps"] = _parsed("bandwidth", parse_rate, flags.bandwidth) if flags.bandwidth else None
+    if flags.io is not None:
+        values["io"] = _parsed("io", parse_io, flags.io)
     mounts = {mount["target"]: mount for mount in values.get("mounts", ())}
     mounts |= {mount["target"]: mount for mount in (parse_mount(word, cwd) for word in flags.mount or ())}
     values["mounts"] = list(mounts.values())
@@ -93,6 +95,20 @@ def parse_ports(word: str) -> list[int]:
     if wrong := [each for each in words if not (each.isascii() and each.isdigit())]:
         raise ValueError(f"{wrong[0]!r} is not a port number")
     return [int(each) for each in words]
+
+
+_IO = {"read": "read_bps", "write": "write_bps", "reads": "read_iops", "writes": "write_iops"}
+
+
+def parse_io(word: str) -> dict[str, int]:
+    """Bytes (`read`, `write`) and operations a second. Raises ValueError."""
+    values = {}
+    for each in filter(None, word.replace(",", " ").split()):
+        name, _, value = each.partition("=")
+        if name not in _IO:
+            raise ValueError(f"{each!r} is none of {', '.join(f'{known}=' for known in _IO)}")
+        values[_IO[name]] = parse_size(value)
+    return values
 
 
 def _policy(flags: Flags) -> dict[str, Any]:

@@ -11,12 +11,12 @@ tests/containerlib/test_runtime.py runs one suite over this and the real one.
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from containerlib.bind import BindMount
-from containerlib.cgroups import Limits
+from containerlib.cgroups import IoLimits, Limits
 from containerlib.firewall import USUAL, NetworkPolicy
 from containerlib.handle import USUAL_KIND, Program, StartFailed
 from containerlib.identity import Identity
@@ -69,6 +69,7 @@ class FakeGroup:
     not_thawing: OSError | None = None
     stays_awake: bool = False  # one that waits for a disk, and does not freeze
     freezes: int = 0
+    io: IoLimits | None = None
     on_thaw: Callable[[], None] = lambda: None
 
     def processes(self) -> list[int]:
@@ -115,6 +116,9 @@ class FakeGroup:
 
     def set_limits(self, wanted: Limits) -> None:
         self._set(wanted)
+
+    def has_io(self) -> bool:
+        return self.io is not None
 
     def oom_kills(self) -> int:
         return self.killed_for_memory
@@ -270,6 +274,9 @@ class FakeRuntime:
         await asyncio.sleep(0)  # the real one always has to hear from the blank
         self.programs.get(identity.hostname, _serve)(blank)
         return {"cgroup": 0.1, "mounts": 0.2, "exec": 0.3}
+
+    async def limit_io(self, container: FakeContainer, wanted: IoLimits, sources: Iterable[str]) -> None:
+        container.group.io = wanted
 
     def exec_failure(self, container: FakeContainer) -> str:
         return ""

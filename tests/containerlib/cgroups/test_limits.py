@@ -43,6 +43,21 @@ def test_pids(pids: int | None, value: str) -> None:
     assert words(limits.v1_pids(pids)) == words(limits.v2_pids(pids)) == [("pids.max", value)]
 
 
+@pytest.mark.parametrize(
+    ("io", "v1", "v2"),
+    [
+        (limits.IoLimits(), ["0", "0", "0", "0"], "rbps=max wbps=max riops=max wiops=max"),
+        (limits.IoLimits(1, 2, 3, 4), ["1", "2", "3", "4"], "rbps=1 wbps=2 riops=3 wiops=4"),
+        (limits.IoLimits(write_iops=9), ["0", "0", "0", "9"], "rbps=max wbps=max riops=max wiops=9"),
+    ],
+)
+def test_io(io: limits.IoLimits, v1: list[str], v2: str) -> None:
+    """What was lifted is written, too."""
+    names = [f"blkio.throttle.{name}_device" for name in ("read_bps", "write_bps", "read_iops", "write_iops")]
+    assert words(limits.v1_io("8:0", io)) == [(name, f"8:0 {value}") for name, value in zip(names, v1, strict=True)]
+    assert words(limits.v2_io("8:0", io)) == [("io.max", f"8:0 {v2}")]
+
+
 def test_only_swap_accounting_may_be_missing() -> None:
     contents = (
         *limits.v1_cpu(1.0), *limits.v1_memory(1), *limits.v1_pids(1),

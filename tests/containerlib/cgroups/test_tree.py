@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from containerlib.cgroups import Limits, tree
+from containerlib.cgroups import IoLimits, Limits, tree
 from containerlib.cgroups.limits import FileContent
 from containerlib.cgroups.tree import CONTROLLERS_V1, Group, Tree
 
@@ -138,6 +138,11 @@ def test_the_one_tree_is_entered_as_a_process(v2: Tree, top: Path) -> None:
     assert v2.create("1").entrances() == (f"{top}/ours/1/cgroup.procs",)
 
 
+def offer_in(directory: Path, *names: str) -> None:
+    for name in names:
+        (directory / name).touch()
+
+
 def offer(group: Group, *names: str) -> None:
     """The files that the kernel puts into each new group."""
     for directory in group.directories():
@@ -235,6 +240,90 @@ def test_removing_takes_every_directory_and_twice_is_harmless(v1: Tree) -> None:
     v1.remove()
     assert not any(base.exists() for base in v1.bases.values())
     v1.remove()
+
+
+@pytest.fixture
+def with_blkio(top: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    for name in (*CONTROLLERS_V1, "blkio"):
+        (top / name).mkdir()
+    own_groups(monkeypatch, V1_OWN + "9:blkio:/jail\n0::/\n")
+    return tree.find("ours")
+
+
+def test_v1_io_has_a_directory_only_in_groups_that_are_limited(top: Path, with_blkio: Tree) -> None:
+    group, other = with_blkio.create("1"), with_blkio.create("2")
+    base, own = top / "blkio/jail/ours", top / "blkio/jail/ours/1"
+    assert not base.exists() and not group.has_io() and len(group.entrances()) == len(CONTROLLERS_V1)
+    group.have_io()
+    offer_in(own, "blkio.throttle.write_bps_device", "blkio.throttle.read_bps_device")
+    offer_in(own, "blkio.throttle.write_iops_device", "blkio.throttle.read_iops_device")
+    group.set_io({"8:0": IoLimits(write_bps=1000, read_iops=5)})
+    said = {each.name.removeprefix("blkio.throttle."): each.read_text() for each in own.iterdir()}
+    assert said == {
+        "read_bps_device": "8:0 0",
+        "write_bps_device": "8:0 1000",
+        "read_iops_device": "8:0 5",
+        "write_iops_device": "8:0 0",
+    }
+    assert group.has_io() and not other.has_io()
+    assert str(own / "tasks") in group.entrances() and len(other.entrances()) == len(CONTROLLERS_V1)
+    for each in own.iterdir():
+        each.unlink()
+    other.remove()
+    assert with_blkio.names() == {"1"}
+    (top / "cpu/ours/1").rmdir()  # whoever removed it died half-way
+    group.remove()
+    assert with_blkio.names() == set()
+    with_blkio.remove()
+    assert not base.exists()
+
+
+def test_v1_brings_all_its_processes_in_while_they_fork(
+    top: Path, with_blkio: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = with_blkio.create("1")
+    running, moved, gone = [[1, 2], [1, 2, 3, 66], [1, 2, 3, 4, 66], [1, 2, 3, 4, 66]], list[str](), "66"
+    monkeypatch.setattr(Group, "processes", lambda _self: running.pop(0))
+    write = Path.write_text
+
+    def take(path: Path, text: str) -> int:
+        if text == gone:
+            raise ProcessLookupError
+        moved.append(text)
+        return write(path, "\n".join(moved))
+
+    monkeypatch.setattr(Path, "write_text", take)
+    group.have_io()
+    assert moved == ["1", "2", "3", "4"] and running == []
+
+
+def test_v1_gives_up_on_who_forks_faster(top: Path, with_blkio: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    group, numbers = with_blkio.create("1"), iter(range(10_000))
+    monkeypatch.setattr(Group, "processes", lambda _self: [next(numbers)])
+    with pytest.raises(OSError, match="fork faster than they can be moved"):
+        group.have_io()
+
+
+def test_v1_without_the_hierarchy_names_it(v1: Tree) -> None:
+    with pytest.raises(OSError, match=r"cgroup v1 hierarchy not mounted under .*: blkio"):
+        v1.create("1").set_io({"8:0": IoLimits()})
+
+
+def test_v2_io_is_handed_down_when_somebody_asks(top: Path, v2: Tree) -> None:
+    group = v2.create("1")
+    (top / "ours/cgroup.controllers").write_text("cpu memory pids io")
+    offer(group, "io.max")
+    assert not group.has_io() and "io" not in (top / "cgroup.subtree_control").read_text()
+    group.set_io({"8:0": IoLimits(1000, 2000, None, 4)})
+    assert (top / "cgroup.subtree_control").read_text() == (top / "ours/cgroup.subtree_control").read_text() == "+io"
+    assert (top / "ours/1/io.max").read_text() == "8:0 rbps=1000 wbps=2000 riops=max wiops=4"
+    assert group.has_io()
+
+
+def test_v2_names_who_does_not_hand_it_down(top: Path, v2: Tree) -> None:
+    (top / "cgroup.controllers").write_text("cpu memory pids")
+    with pytest.raises(OSError, match=f"cgroup v2 controller not available in {top}: io"):
+        v2.create("1").set_io({"8:0": IoLimits()})
 
 
 def test_removing_waits_for_a_group_that_is_busy_for_a_moment(v2: Tree) -> None:

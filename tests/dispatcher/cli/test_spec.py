@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from dispatcher.cli.flags import Flags
 from dispatcher.cli.spec import changed_spec, format_spec, new_spec, parse_env, parse_mount, parse_spec
-from dispatcher.domain import AppSpec, ImageAt, Mount, Policy, Start, WhileStarting
+from dispatcher.domain import AppSpec, ImageAt, Io, Mount, Policy, Start, WhileStarting
 from dispatcher.problems import Problem
 
 
@@ -44,6 +44,7 @@ def test_new_spec() -> None:
         outbound=False,
         host_ports="3306, 6379",
         bandwidth="10Mbit",
+        io="read=10M, write=5M,reads=200",
         idle="1h30m",
         start=Start.FROZEN,
         while_starting=WhileStarting.PAGE,
@@ -72,6 +73,7 @@ def test_new_spec() -> None:
         outbound=False,
         host_ports=(3306, 6379),
         bandwidth_bps=10_000_000,
+        io=Io(10 << 20, 5 << 20, 200),
         policy=policy,
     )
 
@@ -95,9 +97,10 @@ def test_flags_can_take_back() -> None:
         ("x",),
         host_ports=(80,),
         bandwidth_bps=9_000,
+        io=Io(5),
         policy=Policy(concurrency=2, health_path="/h", server_timing=True),
     )
-    flags = Flags(concurrency="auto", health_path="", server_timing=False, host_ports="", bandwidth="")
+    flags = Flags(concurrency="auto", health_path="", server_timing=False, host_ports="", bandwidth="", io="")
     assert changed_spec(old, flags, "/") == AppSpec(("x",))
 
 
@@ -128,6 +131,8 @@ def test_any_text_is_a_spec_or_a_problem(text: str) -> None:
         ('{"command": ["x"], "workdir": "srv"}', "'srv' is not an absolute path"),
         ('{"command": ["x"], "mounts": [{"source": "/a/../b", "target": "/c"}]}', "'/a/../b'"),
         ('{"command": ["x"], "env": {"A=": "b"}}', "a name in env"),
+        ('{"command": ["x"], "io": {"write_bps": 0}}', "io.write_bps 0: Expected `int` >= 1"),
+        ('{"command": ["x"], "io": {"write": 5}}', "write"),
     ],
 )
 def test_refusals_of_specs(text: str, said: str) -> None:
