@@ -6,6 +6,8 @@ Three processes. The outer one waits: for the end of the inside, and for the end
 which case it kills the inside and waits until nothing of it is left. PID 1 of the new pid namespace makes the mounts, starts
 the program, reaps, and says over CONTROL how the program ended: {"status": WAIT_STATUS} or {"failed": what, "step": where}.
 HELD is the build's lock: the outer process keeps it open, so that no other build begins while a program of a dead one lives.
+Limits are a control group that the builder has made (bounds.py): PID 1 enters it before it makes a mount, and if the builder is
+dead by then the outer process, which is not in it, removes it.
 
 With a `Container` the program sees that root and nothing else of the host but, if it may, its network. Standard library only.
 """
@@ -18,6 +20,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +34,7 @@ from containerlib.operations import (
     BindReadonly,
     ChangeDirectory,
     DetachMountTree,
+    EnterGroup,
     EnterRoot,
     ForbidCoreDumps,
     ForbidNewPrivileges,
@@ -53,6 +57,7 @@ _OWN = "/run/.provision"
 SCRIPT = f"{_OWN}/script"
 SCRATCH_BYTES = 1 << 30  # of /tmp, /run and /dev/shm each: memory, so not without a limit
 SCRATCH_INODES = 100_000
+GROUP_S = 2.0
 
 
 # What dpkg and maintainer scripts need: files of any owner, other users, chroot (dpkg itself), file capabilities, and PAM, whose
@@ -89,6 +94,8 @@ class Order:
     env: Mapping[str, str]
     workdir: str = "/"
     container: Container | None = None
+    groups: tuple[str, ...] = ()  # directories of its control group
+    entrances: tuple[str, ...] = ()  # files of it to write 0 to
     system_calls: str = ""  # of a program in a container: the filter of seccomp.py, in hexadecimal digits
 
     def to_bytes(self) -> bytes:
@@ -98,7 +105,8 @@ class Order:
     def from_bytes(cls, text: bytes) -> "Order":
         values = json.loads(text)
         container = values.pop("container")
-        values["command"] = tuple(values["command"])
+        for name in ("command", "groups", "entrances"):
+            values[name] = tuple(values[name])
         return cls(**values, container=None if container is None else Container(**container))
 
 
@@ -260,6 +268,8 @@ def main() -> NoReturn:
             os.close(ours)
             _be_init(control, order, alive)
         _watch(control, pid)
+        if order.groups and _is_alone(control):
+            _remove(order.groups)
     except Exception as error:  # noqa: BLE001 - the border of a process: whatever it was is told
         _tell(control, {"failed": str(error), "step": "unshare, fork"})
     finally:
@@ -277,12 +287,44 @@ def _watch(control: socket.socket, pid: int) -> None:
     os.waitpid(pid, 0)
 
 
+def _is_alone(control: socket.socket) -> bool:
+    """The builder is dead, or waits only for us; else it looks into the group yet, and removes it."""
+    try:
+        return not control.recv(1, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def _remove(groups: tuple[str, ...]) -> None:
+    """They are busy for a moment after their last process was reaped; what they lie in goes with the last of them."""
+    deadline = time.monotonic() + GROUP_S
+    for group in groups:
+        while time.monotonic() < deadline and not _is_removed(group):
+            time.sleep(0.005)
+        _is_removed(os.path.dirname(group))  # noqa: PTH120
+
+
+def _is_removed(directory: str) -> bool:
+    try:
+        os.rmdir(directory)  # noqa: PTH106
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def _be_init(control: socket.socket, order: Order, alive: int) -> NoReturn:
     step = "prctl"
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         if select.select([alive], [], [], 0)[0]:
             os._exit(1)  # the outer process died before we asked to die with it
+        for entrance in order.entrances:
+            step = f"enter {entrance}"
+            EnterGroup(entrance).execute()
         sys.meta_path.clear()  # no module is imported from among a root's files, which are somebody else's
         plan = cell_plan() if order.container is None else container_plan(order.container)
         for operation in (*plan, ChangeDirectory(order.workdir)):

@@ -5,6 +5,7 @@ process is killed, it goes with all its descendants and mounts. Its output is pa
 for the error, together with the command as it can be pasted into a shell. There is no shell here. Needs root.
 """
 
+import contextlib
 import functools
 import json
 import logging
@@ -18,11 +19,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from containerlib.bounds import bounded, complaint
 from containerlib.cell import Container, Order
+from containerlib.cgroups import Group, Limits
 from containerlib.plan import DEFAULT_PATH
 from containerlib.process import describe_status
 from containerlib.seccomp import compile_filter
@@ -87,6 +90,15 @@ class _Output:
             self.on_line(text)
 
 
+@dataclass(slots=True)
+class Bound:
+    """`complaint`: what it wanted more of, once it has ended."""
+
+    group: Group
+    limits: Limits
+    complaint: str = ""
+
+
 def run(
     command: Sequence[str | Path],
     *,
@@ -97,11 +109,13 @@ def run(
     held: Sequence[int] = (),
     on_line: Callable[[str], None] = lambda _line: None,
     remedy: str = "",
+    limits: Limits | None = None,
 ) -> str:
     """Runs it to its end and returns what it wrote to stdout (the first MiB).
 
     `env` comes on top of PATH and LANG, and on the host of HOME and the proxies' addresses. `held` are descriptors that stay open
-    for as long as anything of the program lives. Raises ProgramError, with `remedy` as its last line.
+    for as long as anything of the program lives. `limits` count for all of it together. Raises ProgramError, with `remedy` as its
+    last line, and OSError where limits cannot be had.
     """
     words = tuple(str(word) for word in command)
     whole_env = {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8", **({} if container else _own_environment()), **(env or {})}
@@ -109,12 +123,16 @@ def run(
     if container is None:
         words = (_find(words[0], shown), *words[1:])
     _log.debug("%s", shown)
-    order = Order(words, whole_env, str(cwd), container, _system_calls() if container else "")
+    order = Order(words, whole_env, str(cwd), container, system_calls=_system_calls() if container else "")
     started = time.monotonic()
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    report, stdout, in_time = _run_cell(order, held, started + timeout_s, tail, on_line)
+    deadline = started + timeout_s
+    with contextlib.ExitStack() as stack:
+        bound = None if limits is None else Bound(stack.enter_context(bounded(limits)), limits)
+        report, stdout, in_time = _run_cell(order, held, deadline, tail, on_line, bound)
     how = _failure(report, in_time, timeout_s, time.monotonic() - started)
     if how:
+        remedy = bound.complaint if bound and bound.complaint else remedy
         raise ProgramError(shown, f"{words[0]} {how}", tail, remedy, inside=container is not None)
     return stdout
 
@@ -154,8 +172,16 @@ def _find(program: str, shown: str) -> str:
 
 
 def _run_cell(
-    order: Order, held: Sequence[int], deadline: float, tail: deque[str], on_line: Callable[[str], None]
+    order: Order,
+    held: Sequence[int],
+    deadline: float,
+    tail: deque[str],
+    on_line: Callable[[str], None],
+    bound: Bound | None,
 ) -> tuple[dict[str, object], str, bool]:
+    if bound:
+        directories = tuple(map(str, bound.group.directories()))
+        order = replace(order, groups=directories, entrances=bound.group.entrances())
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, os.fdopen(os.memfd_create("order"), "r+b") as order_file:
         order_file.write(order.to_bytes())
@@ -179,6 +205,8 @@ def _run_cell(
                 return json.loads(message or b"{}"), stdout.kept.decode(errors="replace"), True
             return {}, "", False
         finally:
+            if bound:
+                bound.complaint = complaint(bound.group, bound.limits)
             ours.close()  # which ends the cell, if it has not ended
             _wait(cell)
 

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +14,10 @@ from containerlib.cli.failure import INVALID, UNKNOWN, Failure
 from containerlib.cli.files import Files, Names, read, selected
 from containerlib.cli.output import Json, print_json, print_table, say
 from containerlib.spec import ContainerSpec, Image
-from containerlib.units import format_memory
+from containerlib.units import format_memory, parse_cpu, parse_memory
 
 if TYPE_CHECKING:
+    from containerlib.cgroups import Limits
     from containerlib.images import Store
     from containerlib.images.progress import Event
 
@@ -27,9 +29,17 @@ def add_to(root: typer.Typer) -> None:
         root.command()(verb)
 
 
+Cpu = Annotated[str, typer.Option("--cpu", help="For each program that it starts, such as 200%; half of this host.")]
+Memory = Annotated[str, typer.Option("--memory", help="The same, such as 4G; half of this host's.")]
+Pids = Annotated[int | None, typer.Option("--pids", min=2, help="Processes of each program that it starts; 1024.")]
+
+
 def create(
     files: Files,
     names: Names = None,
+    cpu: Cpu = "",
+    memory: Memory = "",
+    pids: Pids = None,
     again: Annotated[bool, typer.Option("--again", help="Even if this recipe was built before.")] = False,
     no_provision: Annotated[bool, typer.Option("--no-provision", "-N", help="Without the steps.")] = False,
 ) -> None:
@@ -42,12 +52,16 @@ def create(
                 raise Failure(f"image {image.name}: its definition does not say how it is built", code=INVALID)
             bootstrap: Any = image.bootstrap
             steps: Any = () if no_provision else image.steps
-            images.build(_store(), image.name, bootstrap, steps, again=again, progress=_show)
+            limits = _limits(cpu, memory, pids)
+            images.build(_store(), image.name, bootstrap, steps, again=again, limits=limits, progress=_show)
 
 
 def provision(
     files: Files,
     names: Names = None,
+    cpu: Cpu = "",
+    memory: Memory = "",
+    pids: Pids = None,
     only: Annotated[list[str] | None, typer.Option("--only", "-r", help="Only this step; may be repeated.")] = None,
 ) -> None:
     """A new version of each image: the newest one, and on top of it the steps of its definition."""
@@ -56,7 +70,8 @@ def provision(
     with _told():
         for image in _images(files, names):
             steps: Any = image.steps
-            images.provision(_store(), image.name, steps, only or (), progress=_show)
+            limits = _limits(cpu, memory, pids)
+            images.provision(_store(), image.name, steps, only or (), limits=limits, progress=_show)
 
 
 def revisions(files: Files, names: Names = None, json: Json = False) -> None:
@@ -119,6 +134,21 @@ def prune(
                 )
             for version in store.remove_unused(name, keep=keep):
                 say(f"{name}: removed {version}")
+
+
+def _limits(cpu: str, memory: str, pids: int | None) -> "Limits":
+    from containerlib.bounds import usual_here
+
+    usual = usual_here()
+    try:
+        return replace(
+            usual,
+            cpu=parse_cpu(cpu) if cpu else usual.cpu,
+            memory_bytes=parse_memory(memory) if memory else usual.memory_bytes,
+            pids=pids or usual.pids,
+        )
+    except ValueError as error:
+        raise Failure(str(error), code=INVALID) from error
 
 
 def _images(files: Sequence[Path], names: Sequence[str] | None) -> list[Image]:

@@ -12,6 +12,7 @@
     images.build(store, "php", ...the same...)              # nothing to do: the same image
     images.provision(store, "php", (tools,), only=("tools",))     # a new version on top of the newest
     store.revisions("php"); store.newest("php"); store.names()
+    images.build(store, "php", ..., limits=images.Limits(cpu=1.0, memory_bytes=4 << 30, pids=500))  # of each program
     images.verify(image)                                    # [] or what changed
     images.archive(image, Path("php.tar.xz"), on_member=print, dry_run=True)
     store.remove_unused("php", used={image.version}, keep=2)
@@ -20,6 +21,7 @@ Needs root. What fails raises images.ImageError, whose text says what failed and
 Everything blocks, some of it for minutes: call it from a worker thread.
 """
 
+from containerlib.cgroups import Limits
 from containerlib.images.archive import Compression, archive
 from containerlib.images.bench import Bench
 from containerlib.images.build import Bootstrap, FromImage, Step, build, provision
@@ -40,6 +42,7 @@ __all__ = [
     "FromImage",
     "Image",
     "ImageError",
+    "Limits",
     "Line",
     "Manifest",
     "Progress",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from containerlib import programs
 from containerlib.cell import Container
+from containerlib.cgroups import Limits
 from containerlib.images import unpack
 from containerlib.images.progress import Line, Progress, silent
 
@@ -16,13 +17,15 @@ _UNPACK = Path(unpack.__file__)
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """`scratch` is an empty directory beside the root, removed after the step; `held` is kept open by every program (cell.py)."""
+    """`scratch` is an empty directory beside the root, removed after the step; `held` is kept open by every program
+    (cell.py), each of which may use what `limits` says."""
 
     image: str
     step: str
     scratch: Path
     progress: Progress = silent
     held: tuple[int, ...] = ()
+    limits: Limits | None = None
 
     def run(
         self,
@@ -43,6 +46,7 @@ class Bench:
             held=self.held,
             on_line=self.tell,
             remedy=remedy,
+            limits=self.limits,
         )
 
     def tell(self, text: str) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from containerlib import kernel
+from containerlib.bounds import usual_here
+from containerlib.cgroups import Limits
 from containerlib.images import contents, recipe
 from containerlib.images.bench import Bench
 from containerlib.images.fields import require_time
@@ -69,6 +71,7 @@ class _Job:
     steps: tuple[Step, ...]
     recipe: str
     lock: int
+    limits: Limits
     progress: Progress
 
 
@@ -79,11 +82,13 @@ def build(
     steps: Sequence[Step] = (),
     *,
     again: bool = False,
+    limits: Limits | None = None,
     progress: Progress = silent,
     clock: Callable[[], float] = time.time,
 ) -> Image:
     """The version of this recipe, built unless it is there already. `again`: built anyway, for what a recipe cannot see (a
-    distribution's newer packages).
+    distribution's newer packages). `limits`: of each program that the build starts, with all that it starts; half of this host
+    unless given (bounds.py). What a bootstrap's own function does in this process they do not count.
 
     If another process builds the same name it waits, however long that takes, and uses the result if the recipe is the same.
     Raises ValueError for a bad name or two steps of one name, ImageError for everything else, with the failed step, its
@@ -104,7 +109,7 @@ def build(
         if found is not None:
             progress(Found(name, found.version))
             return found
-        job = _Job(store, name, bootstrap, tuple(steps), wanted, lock, progress)
+        job = _Job(store, name, bootstrap, tuple(steps), wanted, lock, limits or usual_here(), progress)
         with _workplace(store.directory(name)) as work:
             config = _make_root(job, work)
             with _told(name, "finish", work):
@@ -119,6 +124,7 @@ def provision(
     steps: Sequence[Step],
     only: Sequence[str] = (),
     *,
+    limits: Limits | None = None,
     progress: Progress = silent,
     clock: Callable[[], float] = time.time,
 ) -> Image:
@@ -136,7 +142,7 @@ def provision(
     if base is None:
         raise ImageError(f"image {name} was never built: build it first, then provision it")
     chosen = [step for step in steps if not only or step.name in only]
-    return build(store, name, FromImage(base), chosen, progress=progress, clock=clock)
+    return build(store, name, FromImage(base), chosen, limits=limits, progress=progress, clock=clock)
 
 
 def _check_names(steps: Sequence[Step]) -> None:
@@ -178,7 +184,7 @@ def _step(job: _Job, step: str, work: Path, number: int, count: int) -> Iterator
     with _told(job.name, step, work):
         scratch = work / "scratch"
         scratch.mkdir()
-        yield Bench(job.name, step, scratch, job.progress, (job.lock,))
+        yield Bench(job.name, step, scratch, job.progress, (job.lock,), job.limits)
         shutil.rmtree(scratch)
 
 

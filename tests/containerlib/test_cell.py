@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from containerlib import programs
+from containerlib import cgroups, programs
+from containerlib.bounds import TREE
 from containerlib.cell import SCRIPT, Container, Order, container_plan
 from containerlib.operations import EnterRoot
 from tests.plugins.images import processes, wait_until
@@ -160,11 +161,12 @@ BUILDER = """
 import fcntl, os, sys
 sys.path.insert(0, sys.argv[1])
 from containerlib import programs
+from containerlib.cgroups import Limits
 marker = os.environ["MARKER"]
 lock = os.open(sys.argv[2], os.O_RDWR | os.O_CREAT)
 fcntl.flock(lock, fcntl.LOCK_EX)
 programs.run(("sh", "-c", f"setsid sleep {marker} & echo begun >&2; sleep {marker}"), timeout_s=600, held=(lock,),
-             on_line=lambda line: print(line, flush=True))
+             limits=Limits(pids=50), on_line=lambda line: print(line, flush=True))
 """
 
 
@@ -212,5 +214,13 @@ def test_the_lock_is_held_until_nothing_of_the_program_lives(tmp_path: Path) -> 
 @pytest.mark.parametrize("victim", ["builder", "cell"])
 def test_whoever_is_killed_all_of_it_goes(tmp_path: Path, victim: str) -> None:
     with builder(tmp_path) as process:
+        (group,) = groups_of(process.pid)
+        bound = cgroups.find(TREE).group(group).processes()
+        assert set(processes(MARKER)) < set(bound) and child(process.pid) not in bound  # PID 1, too, but not the keeper
         os.kill(process.pid if victim == "builder" else child(process.pid), signal.SIGKILL)
         wait_until(lambda: processes(MARKER) == [])
+        wait_until(lambda: groups_of(process.pid) == [])  # by the builder, or by the keeper
+
+
+def groups_of(pid: int) -> list[str]:
+    return [name for name in cgroups.find(TREE).names() if name.startswith(f"{pid}-")]

@@ -106,3 +106,17 @@ def test_versions_that_nobody_runs_on_are_removed(box: Box, content: None) -> No
         3,
         ["container: there is no image 'never'", "  there is: site"],
     )
+
+
+def test_what_a_build_may_use(box: Box, content: None) -> None:
+    bomb = "Shell('bomb', 'head -c 100000000 /dev/zero | tail > /dev/null', network=False)"
+    (box.directory / "content/bin").mkdir()
+    shutil.copy("/bin/busybox", box.directory / "content/bin/busybox")
+    for name in ("sh", "head", "tail"):
+        (box.directory / "content/bin" / name).symlink_to("busybox")
+    file = box.define(body(box, bomb), head=HEAD.replace("import Template", "import Shell"))
+    done = box.call("create", file, "--memory", "40M", "--cpu", "50%", "--pids", "20")
+    assert done.returncode == 1
+    assert "used more memory than the build may, 40M, and the kernel killed it: allow more (--memory)" in done.stderr
+    assert box.call("create", file, "--memory", "40").returncode == 2
+    assert box.call("create", file).returncode == 0

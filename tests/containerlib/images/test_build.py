@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from containerlib import kernel
+from containerlib import cgroups, kernel
 from containerlib.bootstrap.directory import Directory
 from containerlib.bootstrap.function import Function
+from containerlib.bootstrap.shell import Shell as HostShell
+from containerlib.bounds import TREE
 from containerlib.images import (
     Bench,
     Built,
@@ -20,6 +22,7 @@ from containerlib.images import (
     Copy,
     Found,
     ImageError,
+    Limits,
     Progress,
     Shell,
     StepBegan,
@@ -195,6 +198,7 @@ def test_a_killed_build_leaves_nothing_that_could_be_used(store: Store, busybox:
     assert store.revisions("box") == [] and store.names() == []
     heard = Heard()
     image = build(store, "box", Directory(busybox), progress=heard)
+    assert groups_of(builder.pid) == []
     # Nobody is waited for but what the kernel is just taking apart, and the dead builder's half goes.
     assert processes(marker) == []
     assert in_store(store) == {".lock", image.version} and left not in in_store(store)
@@ -331,3 +335,40 @@ def test_the_lock_is_not_inherited_by_scripts(store: Store, busybox: Path) -> No
     heard = Heard()
     build(store, "box", Directory(busybox), (Shell("s", "ls -l /proc/self/fd", network=False),), progress=heard)
     assert heard.lines and not any(".lock" in line for line in heard.lines)
+
+
+def groups_of(pid: int) -> list[str]:
+    return [name for name in cgroups.find(TREE).names() if name.startswith(f"{pid}-")]
+
+
+def test_a_memory_bomb_in_a_step_is_killed_and_told_with_the_remedy(store: Store, busybox: Path) -> None:
+    bomb = Shell("bomb", "head -c 100000000 /dev/zero | tail > /dev/null", network=False)
+    limits = Limits(memory_bytes=64 << 20)
+    with pytest.raises(ImageError, match=r"(?s)bomb failed.*used more memory than the build may, 64M.*--memory"):
+        build(store, "box", Directory(busybox), (bomb,), limits=limits)
+    assert groups_of(os.getpid()) == [] and in_store(store) == {".lock"}
+    build(store, "box", Directory(busybox), (bomb,), limits=Limits(memory_bytes=1 << 30))
+
+
+def test_a_fork_bomb_in_a_step_is_held_until_its_time_is_over(store: Store, busybox: Path) -> None:
+    marker = f"97{os.getpid()}"
+    script = f"b() {{ sleep {marker} & b | b & }}; b 2>/dev/null & exec sleep 60"
+    most: list[int] = []
+
+    def count(_event: object) -> None:
+        threading.Timer(1.5, lambda: most.append(len(processes(marker)))).start()
+
+    limits = Limits(pids=40, cpu=0.5)
+    with pytest.raises(ImageError, match=r"(?s)did not end within 3 s.*more processes than the build may have, 40"):
+        build(
+            store, "box", Directory(busybox), (Shell("b", script, network=False, timeout_s=3),),
+            limits=limits, progress=lambda event: count(event) if getattr(event, "step", "") == "b" else None,
+        )  # fmt: skip
+    assert 1 <= max(most) <= 40
+    assert processes(marker) == [] and groups_of(os.getpid()) == []
+
+
+def test_a_bomb_in_the_bootstrap_is_held_as_well(store: Store) -> None:
+    bomb = HostShell("head -c 100000000 /dev/zero | tail > /dev/null")
+    with pytest.raises(ImageError, match=r"(?s)bootstrap failed.*used more memory than the build may, 64M"):
+        build(store, "box", bomb, limits=Limits(memory_bytes=64 << 20))
