@@ -28,7 +28,7 @@ from containerlib.images.build import Bootstrap, FromImage, Step, build, provisi
 from containerlib.images.manifest import Config, Manifest
 from containerlib.images.progress import Built, Event, Found, Line, Progress, StepBegan, Waiting, silent
 from containerlib.images.steps import Copy, Shell, Template
-from containerlib.images.store import Image, ImageError, Store, hold, verify
+from containerlib.images.store import Image, ImageError, Store, hold, mark, verify
 
 __all__ = [
     "Bench",
@@ -55,6 +55,7 @@ __all__ = [
     "archive",
     "build",
     "hold",
+    "mark",
     "provision",
     "silent",
     "verify",

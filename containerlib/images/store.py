@@ -3,8 +3,9 @@
 A version never changes and is complete: it is built beside, as STORE/NAME/.building-*, and renamed into place when everything is
 on disk. STORE/NAME/.lock is held (flock) by whoever builds or removes; the kernel drops it with the last process of a build,
 so what lies in `.building-*` while one holds the lock is a dead builder's, and goes. Whoever runs a container on a version
-holds it (flock, shared), and nobody removes it meanwhile. Images are root's, and no one else may enter a version's directory on the
-host: there are setuid programs in it. Containers get `root` as a mount.
+holds it (flock, shared), and nobody removes it meanwhile. An empty file STORE/NAME/.used/VERSION.PID-START names a container's
+PID 1, which may outlive who holds: the version stays while that process lives. Images are root's, and no one else may enter a
+version's directory on the host: there are setuid programs in it. Containers get `root` as a mount.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from containerlib import process
 from containerlib.images import contents
 from containerlib.images.manifest import Manifest
 
@@ -24,6 +26,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 BUILDING = ".building-"
 REMOVING = ".removing-"
 _LOCK = ".lock"
+USED = ".used"
 _VERSION = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 
 
@@ -118,8 +121,8 @@ class Store:
         return f"{datetime.fromtimestamp(second, UTC):%Y%m%d-%H%M%S}-{recipe[:8]}", second
 
     def remove_unused(self, name: str, used: Iterable[str] = (), *, keep: int = 1) -> list[str]:
-        """Removes versions but those in `used`, those that anybody holds, and the `keep` newest; returns which. Nothing while the
-        name is being built. Raises ValueError if `keep` is negative.
+        """Removes versions but those in `used`, those that anybody holds or is marked to run on, and the `keep` newest; returns
+        which. Nothing while the name is being built. Raises ValueError if `keep` is negative.
         """
         if keep < 0:
             raise ValueError(f"keep {keep}: must be 0 or more")
@@ -128,6 +131,7 @@ class Store:
             return []
         try:
             with self.lock(name):
+                kept |= _run_on(self.directory(name) / USED)
                 unused = [image for image in self.revisions(name)[keep:] if image.version not in kept]
                 return [image.version for image in unused if _remove(image.path)]
         except BlockingIOError:
@@ -149,6 +153,27 @@ def hold(image: Image) -> int:
         os.close(fd)
         raise ImageError(_gone(image)) from None
     return fd
+
+
+def mark(image: Image, pid: int) -> None:
+    """The version stays while this process lives, too: it may outlive whoever holds it. To be called while it is held. Raises
+    OSError."""
+    used = image.path.parent / USED
+    used.mkdir(mode=0o700, exist_ok=True)
+    (used / f"{image.version}.{pid}-{process.start_time(pid)}").touch(mode=0o600)
+
+
+def _run_on(used: Path) -> set[str]:
+    """Versions that processes live on; marks of those that have ended go."""
+    found = set()
+    for each in used.iterdir() if used.is_dir() else ():
+        version, _, who = each.name.partition(".")
+        pid, _, started = who.partition("-")
+        if pid.isdigit() and str(process.start_time(int(pid))) == started:
+            found.add(version)
+        else:
+            each.unlink(missing_ok=True)
+    return found
 
 
 def _gone(image: Image) -> str:

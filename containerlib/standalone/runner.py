@@ -31,7 +31,7 @@ from containerlib.dsl import DefinitionError, load
 from containerlib.handle import Container, Kind, StartFailed
 from containerlib.hooks import CgroupHook, Moment, Phase
 from containerlib.idmap import APP_USER
-from containerlib.images import Image, ImageError, Store, hold
+from containerlib.images import Image, ImageError, Store, hold, mark
 from containerlib.plan import app_files, user_files
 from containerlib.runtime import Runtime
 from containerlib.schedule import Schedule
@@ -318,6 +318,10 @@ class Runner:
         stage = self.place.directory / "root"
         stage.mkdir(mode=0o700, exist_ok=True)
         assert self.container is not None
+        try:
+            mark(image, self.container.pid)
+        except OSError as error:
+            self._complain(f"its image stays only while this process lives: {error}")
         identity = starting.identity_of(self._resolved, self.record.id_base, self.container.address)
         files = {**user_files(APP_USER), **app_files(identity), "resolv.conf": usr.nameservers()}
         return Adoption(

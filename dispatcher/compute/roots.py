@@ -23,7 +23,7 @@ from containerlib.checks import SpecError
 from containerlib.handle import Container, StartFailed
 from containerlib.identity import Identity
 from containerlib.idmap import APP_USER
-from containerlib.images import Image, ImageError, Store, hold
+from containerlib.images import Image, ImageError, Store, hold, mark
 from containerlib.plan import app_files
 from containerlib.standalone.adopting import Adoption
 from containerlib.standalone.resolving import resolve
@@ -161,7 +161,11 @@ class Roots:
     # ---- putting it in place
 
     def adoption(self, root: Root, container: Container, identity: Identity) -> Adoption:
-        """What the helper is to do while the process waits."""
+        """What the helper is to do while the process waits. From now on its version stays even if this agent dies."""
+        try:
+            mark(root.image, container.pid)
+        except OSError as error:  # a full disk: it is held by us, which is enough while we live
+            _log.warning("image %s is not marked as used: %s", root.name, error)
         files = {**app_files(identity), "resolv.conf": usr.nameservers()}
         return Adoption(
             image=str(root.image.root),

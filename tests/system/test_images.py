@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from containerlib import images
+from containerlib import images, process
 from containerlib.bootstrap.directory import Directory
 from containerlib.images import Config, Image, Store
 from dispatcher.compute.protocol import Refused
@@ -129,6 +129,22 @@ async def test_a_version_in_use_is_not_removed_running_or_frozen(host: Host) -> 
     build(host, "two")
     assert store_of(host).remove_unused("small", keep=1) == []
     assert old.path.exists()
+
+
+async def test_a_version_stays_under_what_runs_on_it_while_the_agent_is_dead(host: Host) -> None:
+    old = build(host, "one")
+    await host.app("blog", "sh", "-c", SERVE, image="small")
+    live = await host.wake("blog")
+    (init, *_) = await host.processes("blog")
+    await host.detach()
+    host.kill_agent()
+    build(host, "two")
+    assert store_of(host).remove_unused("small", keep=1) == []
+    assert (await fetch(live.address)).endswith(b"one") and images.verify(old) == []
+    os.kill(init, signal.SIGKILL)
+    await until(lambda: process.start_time(init) is None)
+    assert store_of(host).remove_unused("small", keep=1) == [old.version]
+    await host.start_agent()
 
 
 async def test_what_an_app_writes_is_limited(host: Host) -> None:

@@ -1,11 +1,14 @@
 """container create | provision | revisions | archive | prune"""
 
 import json
+import os
 import shutil
+import signal
 import tarfile
 
 import pytest
 
+from containerlib.standalone.places import wait_until_free
 from tests.containerlib.conftest import Box
 
 pytestmark = pytest.mark.system
@@ -97,6 +100,11 @@ def test_versions_that_nobody_runs_on_are_removed(box: Box, content: None) -> No
         box.call("create", file)
         versions.append(json.loads(box.call("revisions", file, "--json").stdout)[0]["version"])
     assert box.call("prune", "site", "--keep", "2").stdout == f"site: removed {versions[1]}\n"
+    record = box.record()
+    assert record is not None
+    os.kill(record.runner, signal.SIGKILL)  # what it ran runs on
+    wait_until_free(box.settings, "web")
+    assert box.call("prune", "site", "--keep", "2").stdout == ""
     assert box.call("kill", "web").returncode == 0
     assert box.call("prune").stdout.splitlines() == [
         f"site: removed {version}" for version in (versions[2], versions[0])

@@ -1,13 +1,14 @@
 """Versions: in order, checked, removed when nobody needs them."""
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from containerlib.bootstrap.function import Function
-from containerlib.images import Image, ImageError, Progress, Store, build, verify
+from containerlib.images import Image, ImageError, Progress, Store, build, mark, verify
 from containerlib.images.store import is_full
 
 pytestmark = pytest.mark.system
@@ -69,6 +70,21 @@ def test_what_is_used_and_the_newest_stay(store: Store, used: tuple[int, ...], k
         ".lock",
         *(images[number].version for number in left),
     }
+
+
+def test_what_a_process_is_marked_to_live_on_stays_as_long_as_it_lives(store: Store) -> None:
+    newest, used, unused = versions(store, 3)
+    with subprocess.Popen(("sleep", "100")) as living:
+        mark(used, living.pid)
+        mark(unused, living.pid)
+        (ended,) = (store.path / "box/.used").glob(f"{unused.version}.*")
+        ended.rename(ended.with_name(f"{unused.version}.{living.pid}-1"))  # of a process that had this number before
+        assert store.remove_unused("box") == [unused.version]
+        assert [each.name.partition(".")[0] for each in (store.path / "box/.used").iterdir()] == [used.version]
+        assert (store.path / "box/.used").stat().st_mode & 0o077 == 0
+        living.kill()
+    assert store.remove_unused("box") == [used.version]
+    assert store.revisions("box") == [newest] and list((store.path / "box/.used").iterdir()) == []
 
 
 def test_a_negative_keep_is_refused(store: Store) -> None:
