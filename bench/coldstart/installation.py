@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -51,6 +51,7 @@ class Installation:
         self.apps = apps
         self.has_proxy = proxy
         self.launcher = launcher
+        self.words: Mapping[str, str] = {}  # of each app: cpu, memory
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._directory = directory
         ports = [f"127.0.0.1:{free_port()}" for _ in range(4)]
@@ -94,20 +95,25 @@ class Installation:
             self.wait_until(lambda: is_open(self.proxy_address), "userproxy")
 
     async def _create_apps(self) -> None:
+        store = EtcdStore(self.settings)
+        cache = CMCache(store)  # it tries until etcd lets it in
+        await cache.start(START_S)
+        for app in self.apps:
+            await service.create_app(
+                store, app, self.spec(app), domains=[domain_of(app)], words=self.words, compute=self.settings.compute
+            )
+        await cache.close()
+        await store.close()
+
+    def spec(self, app: str) -> AppSpec:
         spec = AppSpec(
             command=bundle.httpd("80", bundle.CONTENT),
             mounts=(Mount(str(self.site), bundle.CONTENT, readonly=True),),
             policy=Policy(server_timing=True, idle_s=3600.0),
         )
-        store = EtcdStore(self.settings)
-        cache = CMCache(store)  # it tries until etcd lets it in
-        await cache.start(START_S)
-        frozen = structs.replace(spec, policy=Policy(start=Start.FROZEN, idle_s=FROZEN_IDLE_S))
-        for app in self.apps:
-            chosen = frozen if app == FROZEN_APP else spec
-            await service.create_app(store, app, chosen, domains=[domain_of(app)], compute=self.settings.compute)
-        await cache.close()
-        await store.close()
+        if app == FROZEN_APP:
+            return structs.replace(spec, policy=Policy(start=Start.FROZEN, idle_s=FROZEN_IDLE_S))
+        return spec
 
     def _start(self, name: str, command: tuple[str, ...]) -> None:
         environment = {**os.environ, "FASTCONTAINER_CONFIG": str(programs.config_path(self.settings))}
@@ -191,7 +197,7 @@ def installed(
     if os.geteuid() != 0:
         sys.exit("this bench needs root: it makes namespaces, links and control groups")
     with ExitStack() as stack:
-        stack.enter_context(_terminable())
+        stack.enter_context(terminable())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastcontainer-bench-")))
         directory.chmod(0o755)  # a container's user goes through it
         installation = Installation(directory, apps, proxy=proxy, launcher=launcher)
@@ -201,7 +207,7 @@ def installed(
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """A kill by SIGTERM cleans up like Ctrl-C."""
 
     def leave(number: int, _frame: FrameType | None) -> NoReturn:

@@ -72,7 +72,7 @@ def rivals(directory: Path, site: Path, page: bytes) -> list[Rival]:
     name = f"bench-{os.getpid()}"
     runc = ("/usr/sbin/runc", "--root", str(directory / "runc"))
     _write_bundle(directory / "bundle", str(site), inside)
-    _make_root(directory / "podman-root")
+    make_root(directory / "podman-root")
     podman = bundle.podman(str(directory / "podman"), str(PODMAN_RUN))
 
     def rival(name: str, isolation: str, command: Sequence[str], remove: tuple[str, ...] = ()) -> Rival:
@@ -98,18 +98,22 @@ def rivals(directory: Path, site: Path, page: bytes) -> list[Rival]:
 
 def remove_podmans() -> None:
     """What podman makes for all its containers, and does not remove with the last: a group in each hierarchy, and its state."""
-    for top in (*MOUNT.glob(f"*/{PODMAN_GROUP}"), MOUNT / PODMAN_GROUP):
-        for directory, _, _ in os.walk(top, topdown=False):
-            Path(directory).rmdir()
+    remove_groups(PODMAN_GROUP)
     shutil.rmtree(PODMAN_RUN, ignore_errors=True)
 
 
+def remove_groups(name: str) -> None:
+    for top in (*MOUNT.glob(f"*/{name}"), MOUNT / name):
+        for directory, _, _ in os.walk(top, topdown=False):
+            Path(directory).rmdir()
+
+
 def _write_bundle(directory: Path, site: str, command: Sequence[str]) -> None:
-    _make_root(directory / "rootfs")
+    make_root(directory / "rootfs")
     (directory / "config.json").write_text(json.dumps(bundle.runc_config(site, command)))
 
 
-def _make_root(root: Path) -> None:
+def make_root(root: Path) -> None:
     for name in bundle.ROOT_DIRECTORIES:
         (root / name).mkdir(parents=True)
     for name in bundle.USR_LINKS:

@@ -21,9 +21,9 @@ class Visit:
         return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def visit(address: Address, host: str, page: bytes) -> Visit:
+def visit(address: Address, host: str, page: bytes, path: str = "/") -> Visit:
     """Raises TimeoutError where nobody listens in time, ValueError where the answer is not `page`."""
-    request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
     with _connect(address) as connection:
         connection.sendall(request)
         chunks = [connection.recv(65536)]
