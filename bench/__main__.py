@@ -30,7 +30,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs")
     parser.add_argument("--count", type=int, metavar="N", help="density: so many containers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="peers: draw them there, too (.svg or .png)")
     arguments = parser.parse_args()
+    if arguments.picture and arguments.name != "peers":
+        parser.error("--picture is for peers")
     if arguments.count and arguments.name != "density":
         parser.error("--count is for density")
     extra = {"count": arguments.count} if arguments.count else {}
@@ -38,6 +41,8 @@ def main() -> None:
     report.show(Console())
     if arguments.json:
         arguments.json.write_bytes(report.json() + b"\n")
+    if arguments.picture:
+        importlib.import_module("bench.peers.picture").draw(report, arguments.picture)
 
 
 if __name__ == "__main__":

@@ -87,11 +87,11 @@ class Installation:
         self.wait_until(lambda: is_open(host_port(settings.etcd[0])), "etcd")
         asyncio.run(self._create_apps())
         places = (settings.launcher_socket, f"{settings.run_dir}/stage")
-        self._start("launcher", (*self.launcher, *places) if self.launcher else (_script("fastcontainer"), "launcher"))
-        self._start("agent", (_script("fastcontainer"), "agent"))
+        self._start("launcher", (*self.launcher, *places) if self.launcher else (script("fastcontainer"), "launcher"))
+        self._start("agent", (script("fastcontainer"), "agent"))
         self.wait_until(lambda: Path(settings.agent_socket).exists(), "agent")
         if self.has_proxy:
-            self._start("userproxy", (_script("fastcontainer-userproxy"),))
+            self._start("userproxy", (script("fastcontainer-userproxy"),))
             self.wait_until(lambda: is_open(self.proxy_address), "userproxy")
 
     async def _create_apps(self) -> None:
@@ -185,7 +185,7 @@ def domain_of(app: str) -> str:
     return f"{app}.localhost"
 
 
-def _script(name: str) -> str:
+def script(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 

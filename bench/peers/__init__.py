@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.coldstart.installation import terminable
 from bench.peers.activated import Activated
-from bench.peers.fastcontainer import FastContainer, Frozen
+from bench.peers.fastcontainer import Alone, FastContainer, Frozen
 from bench.peers.passenger import Passenger
 from bench.peers.peer import Peer, started
 from bench.peers.phpfpm import PhpFpm
@@ -24,7 +24,7 @@ from bench.peers.podman import Podman
 from bench.peers.report import Measured, PeersReport, report
 from bench.peers.uwsgi import Uwsgi
 
-PEERS: tuple[type[Peer], ...] = (FastContainer, Frozen, PhpFpm, Uwsgi, Passenger, Activated, Podman)
+PEERS: tuple[type[Peer], ...] = (FastContainer, Frozen, Alone, PhpFpm, Uwsgi, Passenger, Activated, Podman)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from bench.peers.place import Page
 from bench.peers.report import OURS, Measured, PeersReport
@@ -13,7 +15,7 @@ from bench.results import percentile
 
 INK, FAINT = "#333344", "#d8d8de"
 OURS_COLOUR, THEIRS_COLOUR = "#d9730d", "#4a6fa5"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
     "axes.edgecolor": INK, "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
     "svg.fonttype": "none", "svg.hashsalt": "peers", "font.family": "sans-serif",
@@ -51,7 +53,11 @@ def _pairs(axes: Axes, peers: Sequence[Measured], upper: Sequence[float], lower:
         bars = axes.barh(places, values, HEIGHT, color=colours, alpha=alpha)
         axes.bar_label(bars, labels=[format(value, form) for value in values], padding=3, fontsize=7.5)
     axes.set_xscale("log")
-    axes.margins(x=0.25)
+    axes.margins(x=0)
+    least, most = min(*upper, *lower), max(*upper, *lower)
+    axes.set_xlim(least / 2, most * 4)  # with room for the figures
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
@@ -60,18 +66,18 @@ def _pairs(axes: Axes, peers: Sequence[Measured], upper: Sequence[float], lower:
 def _first(axes: Axes, peers: Sequence[Measured]) -> None:
     p50, p99 = ([percentile(peer.first[Page.DYNAMIC], share) for peer in peers] for share in (0.5, 0.99))
     _pairs(axes, peers, p50, p99, ",.3g")
-    axes.set_title("first request after sleep, ms\np50, pale p99: less is better")
+    axes.set_title("first request, ms: less is better\np50, pale p99")
 
 
 def _warm(axes: Axes, peers: Sequence[Measured]) -> None:
     dynamic, static = ([peer.warm[page].requests_per_s for peer in peers] for page in (Page.DYNAMIC, Page.STATIC))
     _pairs(axes, peers, dynamic, static, ",.0f")
-    axes.set_title("awake, requests/s\ndynamic page, pale static: more is better")
+    axes.set_title("requests/s, awake: more is better\ndynamic page, pale static")
 
 
 def _memory(axes: Axes, peers: Sequence[Measured], sites: int) -> None:
     _pairs(axes, peers, [peer.asleep.pss_mb for peer in peers], [peer.awake.pss_mb for peer in peers], ",.0f")
-    axes.set_title(f"memory of {sites} sites, MB of PSS\nasleep, pale awake: less is better")
+    axes.set_title(f"MB (PSS) of {sites} sites: less is better\nasleep, pale awake")
 
 
 def _isolation(axes: Axes, peers: Sequence[Measured]) -> None:
@@ -81,7 +87,14 @@ def _isolation(axes: Axes, peers: Sequence[Measured]) -> None:
         words = peer.isolation.words()
         for at, column in enumerate(columns):
             has = words[column] not in ("-", "shared", "root")
-            axes.plot(at, row, "o", markersize=6, color=_colours([peer])[0] if has else FAINT, fillstyle="full" if has else "none")
+            axes.plot(
+                at,
+                row,
+                "o",
+                markersize=6,
+                color=_colours([peer])[0] if has else FAINT,
+                fillstyle="full" if has else "none",
+            )
     axes.set_xticks(range(len(columns)), columns, rotation=45, ha="left", fontsize=7.5)
     axes.xaxis.tick_top()
     axes.set_xlim(-0.6, len(columns) - 0.4)
