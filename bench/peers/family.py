@@ -90,7 +90,7 @@ class Family:
         """Those that we started by their own object, which wants the status; orphans that came to us by number."""
         for pid, process in list(self._started.items()):
             if process.poll() is not None:
-                del self._started[pid]
+                self._started.pop(pid, None)  # two threads may be here
         for pid in _zombies(os.getpid()):
             if pid not in self._strangers and pid not in self._started:
                 os.waitpid(pid, os.WNOHANG)

@@ -27,7 +27,7 @@ from bench.peers.place import Page, Place, Site
 START_S = 20.0
 SLEEP_S = 30.0  # beyond its idle time
 LOOK_EVERY_S = 0.02
-VISITORS = 2  # at a time, where all are to be awake
+VISITORS, WAKE_TRIES = 2, 4  # visitors at a time, and rounds of theirs, where all are to be awake
 TCP_LISTEN = "0A"
 QUIET_S, QUIET_SHARE, QUIET_S_MAX = 0.03, 0.05, 2.0
 
@@ -109,15 +109,13 @@ class Peer(ABC):
         return loading.load(url, site.domain, seconds, closes=self.closes)
 
     def wake_all(self) -> int:
-        """So many are awake at once when it returns: the slow ones a second time, lest the first have fallen asleep."""
-
-        def again(site: Site) -> None:
-            visit(self.address(site), site.domain, site.marker.encode())
-
+        """So many are awake at once when it returns. Where waking all takes longer than one stays awake, they are visited again."""
         with ThreadPoolExecutor(VISITORS) as visitors:
-            list(visitors.map(lambda site: self.first(site, Page.DYNAMIC), self.place.sites))
-            list(visitors.map(again, self.place.sites))
-        return self.awake()
+            for _ in range(WAKE_TRIES):
+                list(visitors.map(lambda site: self.first(site, Page.DYNAMIC), self.place.sites))
+                if (count := self.awake()) == len(self.place.sites):
+                    break
+        return count
 
     def memory(self) -> Memory:
         """As it is now."""
@@ -132,13 +130,15 @@ class Peer(ABC):
         return [pid for pid in self.family.pids() if name_of(pid).startswith(self.worker)]
 
     def isolation(self) -> Isolation:
-        """Of one site's process beside another's, while they are awake. Sites that nothing tells apart have no second one."""
+        """Of one site's process beside another's, the two that came last. Sites that nothing tells apart have no second one."""
+        for site in self.place.sites[-2:]:
+            self.first(site, Page.DYNAMIC)
         by_site = {
             whose(pid): pid for pid in self.workers()
         }  # the youngest of each: a master keeps more than its workers
         by_site.pop(None, None)
-        found = [facts(pid) for pid in list(by_site.values())[:2]]
-        return isolation(found[0], found[-1], facts(os.getpid()))
+        found = [facts(pid) for pid in list(by_site.values())[-2:]]
+        return isolation(found[-1], found[0], facts(os.getpid()))
 
     def settle(self) -> None:
         """Until nobody of the family works any more, for a while at most: the last visit's remains are not the next one's."""
