@@ -29,7 +29,7 @@ SLEEP_S = 30.0  # beyond its idle time
 LOOK_EVERY_S = 0.02
 VISITORS, WAKE_TRIES = 2, 4  # visitors at a time, and rounds of theirs, where all are to be awake
 TCP_LISTEN = "0A"
-QUIET_S, QUIET_SHARE, QUIET_S_MAX = 0.03, 0.05, 2.0
+QUIET_S, QUIET_SHARE, QUIET_S_MAX = 0.03, 0.05, 0.4
 
 
 class Memory(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from bench.peers.place import Page
 from bench.results import Report, Result, machine, measured, percentile
 
 OURS = "FastContainer"
+WIDTH = 136
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -36,6 +37,7 @@ class PeersReport(Report, frozen=True, kw_only=True):
     sites: int
 
     def show(self, console: Console) -> None:
+        console.width = max(console.width, WIDTH)  # figures that are cut off are none
         console.print(f"peers on {self.machine}")
         for table in (_first(self.peers), _warm(self.peers), _memory(self.peers, self.sites), _isolation(self.peers)):
             console.print(table)
