@@ -126,6 +126,7 @@ class Register:
         *,
         new_id: Callable[[], str],
         hears: Callable[[str], bool],
+        admits: Callable[[http.HTTPFlow], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connections = connections
@@ -135,6 +136,7 @@ class Register:
         self._access_log = access_log
         self._new_id = new_id
         self._hears = hears
+        self._admits = admits
         self._clock = clock
         self._under_way: dict[str, Exchange] = {}
         self.empty = asyncio.Event()
@@ -145,6 +147,9 @@ class Register:
 
     def hears(self, hook: str) -> bool:
         return self._hears(hook)
+
+    def admits(self, flow: http.HTTPFlow) -> bool:
+        return self._admits(flow)
 
     def now(self) -> float:
         return self._clock()

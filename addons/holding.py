@@ -94,6 +94,16 @@ class Holding:
         state = self._apps.get(app)
         return state is not None and state.flight is not None
 
+    def acquire_at_once(self, app: App) -> Grant | None:
+        """None: it has to wait, or somebody to be woken."""
+        state = self._apps.get(app.name)
+        if state is None:
+            state = self._apps[app.name] = _State(app)
+        state.app = app
+        backend = None if state.waiting else self._take(state)
+        self._tidy(state)
+        return None if backend is None else Grant(backend)
+
     async def acquire(self, app: App, *, key: str, deadline: float, detail: str, wanted: str = "") -> Grant:
         """Raises Problem, or ClientLeft after `leave(key)`."""
         state = self._apps.get(app.name)

@@ -30,9 +30,6 @@ class HookTable(AddonManager):
         super().__init__(master)  # type: ignore[no-untyped-call]
         self._table: dict[str, list[Callable[..., Awaitable[None] | None]]] = {}
 
-    def hears(self, hook: str) -> bool:
-        return bool(self._listeners(hook))
-
     def _listeners(self, hook: str) -> list[Callable[..., Awaitable[None] | None]]:
         listeners = self._table.get(hook)
         if listeners is None:
@@ -51,7 +48,7 @@ class HookTable(AddonManager):
 class LeanMaster(Master):
     def __init__(self, opts: options.Options, event_loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(opts, event_loop=event_loop)
-        self.addons = self.hook_table = HookTable(self)
+        self.addons = HookTable(self)
 
 
 class Lean:
@@ -62,7 +59,6 @@ class Lean:
         self.master = LeanMaster(options.Options(), asyncio.get_running_loop())
         self.server = proxyserver.Proxyserver()  # type: ignore[no-untyped-call]
         self._tasks = Tasks()
-        proxy.hears = self.master.hook_table.hears
         self.master.addons.add(core.Core(), NextLayer(), self.server, proxy)  # type: ignore[no-untyped-call]
 
     async def serve(self) -> None:

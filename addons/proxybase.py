@@ -1,7 +1,6 @@
 """What both proxies are: a mitmproxy addon that holds a request in `requestheaders` until there is a container for it."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
@@ -14,14 +13,14 @@ from typing import Any
 from mitmproxy import addonmanager, ctx, http
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client
-from mitmproxy.proxy import events, layer, mode_specs
-from mitmproxy.proxy.layers import modes
-from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ProxyConnectionHandler, ServerInstance
+from mitmproxy.proxy import mode_specs
+from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ServerInstance
 from mitmproxy.utils import asyncio_utils
 
-from addons import headers, signing, streams
-from addons.connections import IDLE_S_MAX
+from addons import headers, signing
+from addons.clients import Clients
 from addons.exchange import Exchange, Register
+from addons.hearing import Others
 from addons.holding import ClientLeft, Holding
 from addons.measuring import InFlight, Metrics, MetricsServer
 from addons.view import LocalView
@@ -40,95 +39,8 @@ from dispatcher.tasks import Tasks
 _log = logging.getLogger(__name__)
 
 PLACEHOLDER = "http://127.0.0.1:9"  # the mode wants a backend; ours is chosen for each request
-SWEEP_EVERY_S = 1.0
 BACKLOG, BACKLOG_CHECK_S = 4096, 0.05
 NEVER_S = 10 * 365 * 86400  # mitmproxy's inactivity limit would cut silent WebSockets; ours are finer (connections.py)
-KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 60, 15, 4  # finds clients that went without a word
-
-
-class PatientHandler(ProxyConnectionHandler):
-    """mitmproxy reads a request's body as fast as it comes, also while the request is held; this one can stop reading."""
-
-    may_read: asyncio.Event
-
-    async def drain_writers(self) -> None:
-        await super().drain_writers()  # type: ignore[no-untyped-call]
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # A connection that its own data made us close: unless the cancellation arrives here, where mitmproxy expects it, it may
-            # arrive in the wait for a lock, and the socket is never closed.
-            await asyncio.sleep(0)
-        await self.may_read.wait()
-
-
-class Clients:
-    """The clients' connections: their time limits, and the way to say something to their layers."""
-
-    def __init__(self) -> None:
-        self.layers: dict[str, streams.Layer | None] = {}
-        self._since: dict[str, float] = {}
-        self._tasks = Tasks()
-
-    def connected(self, client: Client) -> None:
-        self.layers[client.id] = None
-        self._since[client.id] = time.monotonic()
-        handler = _handlers()[client.id]
-        handler.__class__ = PatientHandler
-        assert isinstance(handler, PatientHandler)
-        handler.may_read = asyncio.Event()
-        handler.may_read.set()
-        writer = handler.transports[client].writer
-        if isinstance(writer, asyncio.StreamWriter):
-            _keep_alive(writer.get_extra_info("socket"))
-
-    def disconnected(self, client: Client) -> None:
-        self.layers.pop(client.id, None)
-        self._since.pop(client.id, None)
-
-    def send(self, client: str, event: events.Event) -> None:
-        if (handler := _handlers().get(client)) is not None:
-            self._tasks.start(handler.server_event(event), name="deadline")
-
-    def stop_dialling(self, client: str) -> bool:
-        """Cancels a connection attempt, which the stream then takes for a failed one."""
-        handler = _handlers().get(client)
-        if handler is None:
-            return False
-        attempts = [io for io in handler.transports.values() if io.writer is None and io.handler is not None]
-        for attempt in attempts:
-            assert attempt.handler is not None
-            attempt.handler.cancel()
-        return bool(attempts)
-
-    def read(self, client: str, go_on: bool) -> None:
-        handler = _handlers().get(client)
-        if isinstance(handler, PatientHandler):
-            if go_on:
-                handler.may_read.set()
-            else:
-                handler.may_read.clear()
-
-    def check_later(self, client: str, delay_s: float) -> None:
-        asyncio.get_running_loop().call_later(delay_s, self._check, client)
-
-    def _check(self, client: str) -> None:
-        top = self.layers.get(client)
-        if top is not None and top.overdue(time.monotonic()):
-            self.send(client, streams.PeerOverdue())
-
-    async def sweep(self) -> None:
-        """Ends connections whose client takes too long. One task for all: a timer for each would cost more than the requests."""
-        while True:
-            await asyncio.sleep(SWEEP_EVERY_S)
-            now = time.monotonic()
-            for client, top in list(self.layers.items()):
-                if top is not None:
-                    self._check(client)
-                elif now - self._since[client] > IDLE_S_MAX and (handler := _handlers().get(client)):
-                    self._tasks.start(handler.on_timeout(), name="idle client")
-
-    async def close(self) -> None:
-        await self._tasks.close()
 
 
 def _proxyserver() -> Proxyserver:
@@ -141,18 +53,6 @@ def _listeners(server: ServerInstance[Any]) -> list[asyncio.Server]:
     return [each for each in server._servers if isinstance(each, asyncio.Server)]
 
 
-def _handlers() -> dict[tuple[object, ...] | str, ProxyConnectionHandler]:
-    return _proxyserver().connections
-
-
-def _keep_alive(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_EVERY_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-
-
 class Proxy:
     """Subclasses say which container a request is for (`admit`)."""
 
@@ -163,7 +63,6 @@ class Proxy:
     ) -> None:
         self.settings = settings or settings_module.load()
         self._open_store = open_store
-        self.hears: Callable[[str], bool] = lambda hook: True  # whether any addon has this hook
         self._running = self._closed = False
         self._key: bytes | None = None
 
@@ -216,7 +115,8 @@ class Proxy:
     def _open(self) -> None:
         rng = random.Random()
         self.tasks = Tasks()
-        self.clients = Clients()
+        self.others = Others(ctx.master, self)
+        self.clients = Clients(_proxyserver().connections, self.others.hear)
         self.store = self._open_store(self.settings)
         self.cache = CMCache(self.store)
         self.in_flight = InFlight(self._report_traffic)
@@ -244,7 +144,8 @@ class Proxy:
             self.metrics,
             self.access_log,
             new_id=lambda: f"{rng.getrandbits(64):016x}",
-            hears=self.hears,
+            hears=self.others.hear,
+            admits=self.admits_at_once,
         )
         self._trusted = headers.networks(self.settings.trusted_proxies)
         self.loaded = asyncio.Event()
@@ -305,7 +206,7 @@ class Proxy:
         return {
             "held_requests": self.holding.held,
             "requests_under_way": len(self.register),
-            "client_connections": len(self.clients.layers),
+            "client_connections": len(self.clients),
             "cmcache_age_seconds": self.cache.age_s(time.monotonic()),
             "cmcache_keys": self.cache.size,
             "cmcache_watch_reconnects": self.cache.reconnects,
@@ -316,23 +217,31 @@ class Proxy:
     # Connections
 
     def client_connected(self, client: Client) -> None:
-        self.clients.connected(client)
+        self.clients.connected(client, self.register)
 
     def client_disconnected(self, client: Client) -> None:
         self.clients.disconnected(client)
         self.register.client_gone(client.id)
 
-    def next_layer(self, next_layer: layer.NextLayer) -> None:
-        if next_layer.layer is None and isinstance(next_layer.context.layers[-1], modes.ReverseProxy):
-            top = streams.Layer(next_layer.context, self.register)
-            self.clients.layers[next_layer.context.client.id] = top
-            next_layer.layer = top
-
     # Requests
+
+    def admits_at_once(self, flow: http.HTTPFlow) -> bool:
+        """Most requests need not wait for anything: they have a backend, or an answer, without a task and a hook."""
+        exchange = self.register.passage(flow)
+        try:
+            return self.admit_at_once(flow, exchange)
+        except Problem as problem:
+            flow.response = self.register.problem(flow, problem)
+        except Exception:  # noqa: BLE001 - as in a hook
+            _log.exception("request %s", exchange.id)
+            flow.response = self.register.internal_page(flow)
+        return True
 
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Fails closed: without a backend on its exchange a request gets an error page (streams.py)."""
         exchange = self.register.passage(flow)
+        if exchange.address is not None or flow.response is not None:
+            return
         try:
             await self.admit(flow, exchange)
         except ClientLeft:
@@ -362,6 +271,10 @@ class Proxy:
             _log.exception("request %s", exchange.id)
             flow.response = self.register.internal_page(flow)
 
+    def admit_at_once(self, flow: http.HTTPFlow, exchange: Exchange) -> bool:
+        """As `admit`, which is called next if this returns False: the request has to wait."""
+        raise NotImplementedError
+
     async def admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Leaves a backend on the exchange or a response on the flow; raises Problem or ClientLeft."""
         raise NotImplementedError
@@ -377,6 +290,12 @@ class Proxy:
             except (OSError, ValueError) as error:
                 raise Problem(Code.INTERNAL, f"routing key: {error}") from error
         return self._key
+
+    def obtain_at_once(self, app: App, exchange: Exchange) -> bool:
+        grant = self.holding.acquire_at_once(app)
+        if grant is not None:
+            self.register.granted(exchange, grant)
+        return grant is not None
 
     async def obtain(self, app: App, exchange: Exchange, *, deadline: float, wanted: str = "") -> None:
         detail = f"{exchange.method} {exchange.host}{exchange.path}"

@@ -53,7 +53,10 @@ class Passage(Protocol):
 
 class Keeper(Surroundings, Protocol):
     def hears(self, hook: str) -> bool:
-        """Whether any addon has this hook."""
+        """Whether any addon but ours has this hook."""
+
+    def admits(self, flow: http.HTTPFlow) -> bool:
+        """Whether the request has got a backend or a response at once. If not, the hook `requestheaders` sees to it."""
 
     def begin(self, flow: http.HTTPFlow) -> Passage: ...
 
@@ -124,9 +127,10 @@ class Stream(http_layers.HttpStream):
         self.flow.request.stream = True
         self.flow.live = True
         self._keeper.begin(self.flow)
-        yield HttpRequestHeadersHook(self.flow)
-        if (yield from self.client_left()):
-            return
+        if not self._keeper.admits(self.flow) or self._keeper.hears("requestheaders"):
+            yield HttpRequestHeadersHook(self.flow)
+            if (yield from self.client_left()):
+                return
         if self.flow.response is None and self._keeper.passage(self.flow).address is None:
             self.flow.response = self._keeper.internal_page(self.flow)  # a hook failed: nothing is forwarded
         if self.flow.response is not None:
@@ -330,10 +334,13 @@ class Layer(http_layers.HttpLayer):
     def _without_unheard_hooks(self, event: events.Event) -> layer.CommandGenerator[None]:
         """A hook that no addon has is over at once: mitmproxy would make a task for it and take a turn of the loop."""
         for command in super()._handle_event(event):
-            if isinstance(command, commands.StartHook) and command.blocking and not self._keeper.hears(command.name):
+            if isinstance(command, commands.StartHook) and command.blocking and not self._is_heard(command):
                 yield from self._without_unheard_hooks(events.HookCompleted(command))
             else:
                 yield command
+
+    def _is_heard(self, hook: commands.StartHook) -> bool:
+        return isinstance(hook, (HttpRequestHeadersHook, BackendFailedHook)) or self._keeper.hears(hook.name)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         self.forget_closed()

@@ -43,13 +43,23 @@ class UserProxy(Proxy):
             self.link, self.cache, compute=settings.compute, short_cut=settings.short_cut, clock=time.monotonic
         )
 
-    async def admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
-        app = await self._app_of(exchange)
+    def admit_at_once(self, flow: http.HTTPFlow, exchange: Exchange) -> bool:
+        if not self.loaded.is_set():
+            return False
+        app = self._app_of(exchange)
         routing.check_switch(app)
-        policy = app.spec.policy
-        exchange.app, exchange.policy = app.name, policy
-        exchange.deadline = exchange.started + policy.start_timeout_s + policy.response_timeout_s
-        deadline = exchange.deadline
+        self._is_for(app, exchange)
+        if not self.obtain_at_once(app, exchange):
+            return False
+        self._address(flow, exchange)
+        return True
+
+    async def admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        await self._until_loaded()
+        app = self._app_of(exchange)
+        routing.check_switch(app)
+        self._is_for(app, exchange)
+        policy, deadline = exchange.policy, exchange.deadline
         shows_page = False
         if not self.view.running(app):
             if routing.is_bot(flow.request.headers.get("user-agent", "")) and not policy.wake_by_bots:
@@ -73,22 +83,29 @@ class UserProxy(Proxy):
         await self.obtain(app, exchange, deadline=exchange.deadline)
         self._address(flow, exchange)
 
-    async def _app_of(self, exchange: Exchange) -> App:
-        try:
-            host = routing.host_name(exchange.host)
-        except ValueError as error:
-            raise Problem(Code.UNKNOWN_HOST, str(error)) from None
+    async def _until_loaded(self) -> None:
         if not self.loaded.is_set():
             try:
                 async with asyncio.timeout(LOAD_S_MAX):
                     await self.loaded.wait()
             except TimeoutError:
                 raise Problem(Code.CMDB_DOWN, "CMCache has not been loaded yet") from None
+
+    def _app_of(self, exchange: Exchange) -> App:
+        try:
+            host = routing.host_name(exchange.host)
+        except ValueError as error:
+            raise Problem(Code.UNKNOWN_HOST, str(error)) from None
         name = self.cache.app_for(host)
         app = None if name is None else self.cache.app(name)
         if app is None:
             raise Problem(Code.UNKNOWN_HOST, f"{host} is no app's domain")
         return app
+
+    def _is_for(self, app: App, exchange: Exchange) -> None:
+        policy = app.spec.policy
+        exchange.app, exchange.policy = app.name, policy
+        exchange.deadline = exchange.started + policy.start_timeout_s + policy.response_timeout_s
 
     def _address(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         assert exchange.backend is not None

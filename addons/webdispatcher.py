@@ -43,16 +43,24 @@ class WebDispatcher(Proxy):
         self._seen: OrderedDict[str, float] = OrderedDict()
         return LocalView(self.link, compute=self.settings.compute, clock=time.monotonic)
 
-    async def admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
-        route = self._route(flow)
+    def admit_at_once(self, flow: http.HTTPFlow, exchange: Exchange) -> bool:
+        route = self._route(flow)  # good once
         app = self._app(route.app)
         policy = app.spec.policy
         exchange.id, exchange.app, exchange.policy = route.request_id, app.name, policy
         exchange.container = route.container
         exchange.deadline = exchange.started + policy.start_timeout_s + policy.response_timeout_s
+        if not self.obtain_at_once(app, exchange):
+            return False
+        self._address(flow, exchange)
+        return True
+
+    async def admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        app = self._app(exchange.app)
+        policy = exchange.policy
         waits_s = policy.response_timeout_s if self.view.running(app) else 0.0
         deadline = exchange.started + policy.start_timeout_s + waits_s
-        await self.obtain(app, exchange, deadline=deadline, wanted=route.container)
+        await self.obtain(app, exchange, deadline=deadline, wanted=exchange.container)
         self._address(flow, exchange)
 
     async def readmit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:

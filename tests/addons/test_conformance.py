@@ -10,7 +10,7 @@ from mitmproxy.proxy import layer, server
 from mitmproxy.proxy.layers.http import HttpLayer, HttpStream
 from mitmproxy.proxy.layers.http._http1 import Http1Connection, Http1Server
 
-from addons import connections, streams
+from addons import connections, handler, streams
 
 
 def test_version():
@@ -29,6 +29,7 @@ def test_version():
         (streams.Layer, HttpLayer, "_handle_event make_stream get_connection"),
         (connections.Front, Http1Server, "read_headers read_body wait mark_done send"),
         (connections.Back, Http1Connection, "read_headers read_body"),
+        (handler.PatientHandler, server.ConnectionHandler, "server_event handle_connection"),
     ],
 )
 def test_what_we_replace_is_there(ours, theirs, methods):
@@ -50,6 +51,9 @@ RELIED_ON = {
     layer.Layer.handle_event: "fd88b0fb09ceddbb",
     Http1Connection.mark_done: "dc5ed395ce4f0763",
     Http1Server.send: "cc218a1337c0f5cf",
+    server.ConnectionHandler.handle_client: "01f1b7cc991c4711",
+    server.ConnectionHandler.close_connection: "c0d10cc05dd65b80",
+    server.ConnectionHandler.hook_task: "9ac7970160526268",
     server.ConnectionHandler.open_connection: "5e0b3cbaf7a4030a",
     server.ConnectionHandler.handle_connection: "95c3f93e9824e527",
     server.ConnectionHandler.server_event: "a2b42657ebe8bf6d",

@@ -123,7 +123,6 @@ async def test_slow_headers_get_408_and_idle_connections_are_closed(world, monke
     silent, idle = await world.connect(), await world.connect()
     assert (await idle.ask("nobody.test")).status == 404
     monkeypatch.setattr(connections, "IDLE_S_MAX", 0.2)
-    monkeypatch.setattr("addons.proxybase.IDLE_S_MAX", 0.2)
     assert await idle.closed() == b""
     assert await silent.closed() == b""
     idle.close()
@@ -171,10 +170,12 @@ async def test_without_our_hook_nothing_is_forwarded(world, monkeypatch):
     async def nothing(flow):
         pass
 
+    site = await world.site("blog", sites.hello())
     monkeypatch.setattr(world.proxy, "requestheaders", nothing)
     connection = await world.connect()
     response = await connection.ask("blog.test")
     assert response.status == 500
+    assert site.starts == 0
     connection.close()
 
 
