@@ -25,7 +25,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server, TBodyReader, make_body_reader
 
-from addons import headers
+from addons import messages
 
 REQUEST_HEAD_BYTES_MAX = 32 << 10
 REQUEST_FIELDS_MAX = 128
@@ -40,7 +40,7 @@ AHEAD_BYTES_MAX = 64 << 10  # of further requests that a client sends without wa
 CHUNK_LINE_BYTES_MAX = 16 << 10  # chunk header or trailer section
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])")
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9]\d\d(?: .*)?")
+_STATUS_LINE = re.compile(rb"(HTTP/1\.[01]) ([1-9]\d\d)(?: +(.*?)\s*)?")
 
 
 class Surroundings(Protocol):
@@ -280,31 +280,42 @@ def read_request(lines: list[bytes]) -> tuple[http.Request, int | None]:
         if lines[0].rpartition(b" ")[2].startswith(b"HTTP/") and not lines[0].endswith((b"/1.0", b"/1.1")):
             raise Refusal(505, "Only HTTP/1.1 is spoken here.")
         raise Refusal(400, "The request line is malformed.")
-    if match[1] == b"CONNECT":
+    method, target, minor = match.groups()
+    if method == b"CONNECT":
         raise Refusal(501, "This is not a forward proxy.")
     try:
-        headers.check_text(lines)
-        request = http1.read_request_head(lines)
-        validate_headers(request)
-        expected_size = http1.expected_http_body_size(request)
+        fields = messages.read_fields(lines)
+        request = messages.request(method, target, fields, version=b"HTTP/1." + minor)
+        expected_size: int | None = 0
+        if b"content-length" in fields.names or b"transfer-encoding" in fields.names:
+            validate_headers(request)
+            expected_size = http1.expected_http_body_size(request)
+        authority = b""
+        if not target.startswith(b"/") and target != b"*":
+            _, _, scheme, authority, path = _read_target(target)
+            request.data.scheme, request.data.path = scheme, path
     except ValueError:
         raise Refusal(400, "The request's headers are malformed.") from None
-    hosts = request.headers.get_all("host")
-    if len(hosts) > 1 or (not hosts and match[3] == b"1"):
+    hosts = fields.values_of(b"host")
+    if len(hosts) > 1 or (not hosts and minor == b"1"):
         raise Refusal(400, "The request needs exactly one Host header.")
-    if request.authority:
-        if not hosts or request.authority.lower() != hosts[0].lower():
-            raise Refusal(400, "The request's target and its Host header differ.")
-        request.data.authority = b""
+    if authority and (not hosts or authority.lower() != hosts[0].lower()):
+        raise Refusal(400, "The request's target and its Host header differ.")
     return request, expected_size
+
+
+def _read_target(target: bytes) -> tuple[str, int, bytes, bytes, bytes]:
+    """Of absolute form. Raises ValueError."""
+    read = http1.read_request_head([b"GET " + target + b" HTTP/1.1"])
+    return read.data.host, read.data.port, read.data.scheme, read.data.authority, read.data.path
 
 
 def read_response(lines: list[bytes], request: http.Request) -> tuple[http.Response, int | None]:
     """Raises ValueError."""
-    if not lines or not _STATUS_LINE.fullmatch(lines[0]):
+    if not lines or (match := _STATUS_LINE.fullmatch(lines[0])) is None:
         raise ValueError("no HTTP/1 status line")
-    headers.check_text(lines)
-    response = http1.read_response_head(lines)
+    version, status, reason = match.groups(b"")
+    response = messages.response(int(status), reason, messages.read_fields(lines), version=version)
     validate_headers(response)
     if response.status_code == 101 and "upgrade" not in request.headers:
         raise ValueError("it switches protocols unasked")

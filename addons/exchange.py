@@ -11,7 +11,7 @@ from mitmproxy import http
 from mitmproxy.connection import Client
 from mitmproxy.net.http import http1, status_codes
 
-from addons import headers, pages
+from addons import headers, messages, pages
 from addons.holding import Grant, Holding
 from addons.measuring import InFlight, Metrics
 from addons.pages import Page
@@ -355,7 +355,7 @@ def own_response(page: Page, request_id: str, request: http.Request | None) -> h
     if request is None or _client_closes(request):
         fields.append((b"Connection", b"close"))
     body = b"" if request is not None and request.method == "HEAD" else page.body
-    return _response(page.status, status_codes.RESPONSES.get(page.status, "").encode(), fields, body)
+    return messages.response(page.status, status_codes.RESPONSES.get(page.status, "").encode(), fields, content=body)
 
 
 def passed_response(response: http.Response, request: http.Request, timing: bytes | None) -> http.Response:
@@ -364,7 +364,7 @@ def passed_response(response: http.Response, request: http.Request, timing: byte
     status = response.status_code
     if status == 101:
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", _first(response, b"upgrade"))]
-        return _response(status, response.data.reason, fields, None)
+        return messages.response(status, response.data.reason, fields)
     no_body = status in (204, 304) or request.method == "HEAD"
     chunked = "transfer-encoding" in response.headers
     if chunked and (status in (204, 304) or request.is_http10):
@@ -376,7 +376,7 @@ def passed_response(response: http.Response, request: http.Request, timing: byte
         fields.append((b"Server-Timing", timing))
     if _client_closes(request):
         fields.append((b"Connection", b"close"))
-    return _response(status, response.data.reason, fields, None)
+    return messages.response(status, response.data.reason, fields)
 
 
 def _first(response: http.Response, name: bytes) -> bytes:
@@ -385,8 +385,3 @@ def _first(response: http.Response, name: bytes) -> bytes:
 
 def _client_closes(request: http.Request) -> bool:
     return request.is_http10 or "close" in request.headers.get("connection", "").lower()
-
-
-def _response(status: int, reason: bytes, fields: list[tuple[bytes, bytes]], body: bytes | None) -> http.Response:
-    now = time.time()
-    return http.Response(b"HTTP/1.1", status, reason, http.Headers(fields), body, None, now, now)

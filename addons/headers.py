@@ -1,8 +1,7 @@
 """What becomes of header fields on their way through. Pure; fields are mitmproxy's pairs of bytes, in order."""
 
 import ipaddress
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 Fields = tuple[tuple[bytes, bytes], ...]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -20,17 +19,6 @@ _FORWARDED = frozenset(
     + b"x-forwarded-prefix x-real-ip".split()
 )
 _HTTPOXY = b"proxy"  # CGI programs read it as HTTP_PROXY
-
-_NOT_IN_A_FIELD = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-def check_text(lines: Iterable[bytes]) -> None:
-    """Raises ValueError for what some servers take for the end of a line or text (bare CR, NUL), and for continuation lines."""
-    for line in lines:
-        if _NOT_IN_A_FIELD.search(line):
-            raise ValueError("a control character in the head")
-        if line[:1] in (b" ", b"\t"):
-            raise ValueError("a header continued on a second line")
 
 
 def wanted_upgrade(fields: Fields) -> bytes | None:

@@ -17,7 +17,7 @@ from mitmproxy.proxy import mode_specs
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ServerInstance
 from mitmproxy.utils import asyncio_utils
 
-from addons import headers, signing
+from addons import headers, messages, signing
 from addons.clients import Clients
 from addons.exchange import Exchange, Register
 from addons.hearing import Others
@@ -313,18 +313,4 @@ def forwarded_request(request: http.Request, fields: list[tuple[bytes, bytes]], 
         fields.append((b"Connection", b"close"))
     else:
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
-    data = request.data
-    return http.Request(
-        "",
-        0,
-        data.method,
-        b"http",
-        b"",
-        data.path,
-        b"HTTP/1.1",
-        http.Headers(fields),
-        None,
-        None,
-        data.timestamp_start,
-        None,
-    )
+    return messages.request(request.data.method, request.data.path, fields, scheme=b"http")

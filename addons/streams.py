@@ -276,6 +276,14 @@ class Stream(http_layers.HttpStream):
             yield from self.answer()
 
 
+def _fork(context: Context) -> Context:
+    """As Context.fork, which makes a Server with an id of 128 random bits first, to throw it away."""
+    forked = Context.__new__(Context)
+    forked.client, forked.options, forked.server = context.client, context.options, context.server
+    forked.layers = context.layers.copy()
+    return forked
+
+
 class _Dial(layer.Layer):
     """mitmproxy's HttpClient, with our parser."""
 
@@ -300,7 +308,7 @@ class Layer(http_layers.HttpLayer):
     def __init__(self, context: Context, keeper: Keeper) -> None:
         super().__init__(context, HTTPMode.transparent)
         self._keeper = keeper
-        self.front = Front(context.fork(), keeper)
+        self.front = Front(_fork(context), keeper)
         self.connections[context.client] = self.front
         self._closing: dict[Connection, float] = {}
 
@@ -344,7 +352,7 @@ class Layer(http_layers.HttpLayer):
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         self.forget_closed()
-        stream = self.streams[stream_id] = Stream(self.context.fork(), stream_id, self._keeper)
+        stream = self.streams[stream_id] = Stream(_fork(self.context), stream_id, self._keeper)
         yield from self.event_to_child(stream, events.Start())
 
     def forget_closed(self) -> None:
@@ -353,7 +361,7 @@ class Layer(http_layers.HttpLayer):
             del self.connections[connection]
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> layer.CommandGenerator[None]:
-        context = self.context.fork()
+        context = _fork(self.context)
         server: Connection = Server(address=event.address)
         assert isinstance(server, Server)
         context.server = server

@@ -3,10 +3,13 @@
 import asyncio
 import base64
 import os
+import socket
 
+import msgspec
 import pytest
 
-from dispatcher.domain import Policy
+from dispatcher.cmdb import keys
+from dispatcher.domain import ComputeRow, ContainerRow, Policy, Status
 from tests.fakes import sites
 from tests.fakes.sites import quiet, read_head
 
@@ -267,6 +270,86 @@ async def test_a_held_upload_stays_in_the_clients_socket(world):
     site.gate.set()
     assert (await connection.response()).body == body
     connection.close()
+
+
+async def test_a_slow_clients_download_stays_with_the_container(world):
+    body, written = os.urandom(1 << 20) * 20, 0
+    go_on = asyncio.Event()
+
+    @quiet
+    async def download(reader, writer):
+        nonlocal written
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+        for start in range(0, len(body), 1 << 18):
+            writer.write(body[start : start + (1 << 18)])
+            await writer.drain()
+            written += 1 << 18
+            go_on.set()
+
+    await world.site("blog", download)
+    with socket.create_connection(("127.0.0.1", world.port)) as slow:
+        slow.setblocking(False)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: blog.test\r\nConnection: close\r\n\r\n")
+        while True:  # until the container has to wait
+            go_on.clear()
+            try:
+                await asyncio.wait_for(go_on.wait(), 0.3)
+            except TimeoutError:
+                break
+        (handler,) = world.proxy.clients._ours.values()
+        assert handler._writer.transport.get_write_buffer_size() < 1 << 20
+        assert written < len(body)
+        got = bytearray()
+        while chunk := await asyncio.get_running_loop().sock_recv(slow, 1 << 20):
+            got += chunk
+    assert got.endswith(b"\r\n\r\n" + body)
+
+
+async def test_a_slow_containers_upload_stays_with_the_client(world):
+    go_on = asyncio.Event()
+
+    @quiet
+    async def slow(reader, writer):
+        await read_head(reader)
+        reader._transport.pause_reading()
+        await go_on.wait()
+        reader._transport.resume_reading()
+        writer.write(sites.text(b"%d" % len(await reader.readexactly(20 << 20))))
+
+    await world.site("blog", slow)
+    connection = await world.connect()
+    connection.send(b"POST / HTTP/1.1\r\nHost: blog.test\r\nContent-Length: %d\r\n\r\n" % (20 << 20))
+    connection.send(b"x" * (20 << 20))
+    async with asyncio.timeout(5):
+        while not world.proxy.clients._ours:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    (handler,) = world.proxy.clients._ours.values()
+    async with asyncio.timeout(5):
+        while not any(backend.congested for backend in handler._backends.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)  # time in which more could be read
+    (backend,) = handler._backends.values()
+    assert len(backend._unsent) < 1 << 20
+    go_on.set()
+    assert (await connection.response()).body == b"%d" % (20 << 20)
+    connection.close()
+
+
+async def test_a_web_dispatcher_that_is_ourselves_is_not_asked(world):
+    """Each of us would pass the request on to the next, which is again us."""
+    await world.site("blog", sites.hello(), policy=Policy(start_timeout_s=0.2))
+    there = ComputeRow(dispatcher=f"127.0.0.1:{world.port}", cores=1, memory_bytes=1)
+    await world.put(
+        {
+            keys.compute_key("there"): msgspec.json.encode(there),
+            keys.container_key("blog", "1"): msgspec.json.encode(ContainerRow(compute="there", status=Status.RUNNING)),
+        }
+    )
+    (world.path / "route.key").write_bytes(b"0123456789abcdef")
+    assert (await world.ask("blog.test")).status in (502, 503)
+    assert len(world.log()) == 1
 
 
 async def test_the_container_closes_first_unless_it_never_does(world):
