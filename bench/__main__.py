@@ -16,6 +16,7 @@ BENCHMARKS = {
     "steps": "microseconds of each step of a wake, in the blank and as the agent sees it (root)",
     "imagestart": "milliseconds to start a site on an image, by phase, beside the same one on the host's /usr (root)",
     "peers": "what a host would use instead: first request after sleep, warm load, memory of 50 sites, isolation (root)",
+    "throughput": "requests per second, latencies and CPU of each way to a warm site, beside HAProxy, nginx and mitmdump (root)",
     "coldstart": "milliseconds to the first byte of a sleeping site, by phase, beside posix_spawn, bwrap, runc and podman (root)",
 }
 

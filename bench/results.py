@@ -20,7 +20,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """`ratios` are p50 of theirs over p50 of ours: higher is better."""
+    """`ratios` are of p50, as their names say: theirs over ours where it is about time, so that higher is better."""
 
     name: str
     machine: str

@@ -35,6 +35,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "containerlib/images/bench.py": "tests/containerlib/images/test_build.py",
     "containerlib/images/fields.py": "tests/containerlib/images/test_steps.py",
     "containerlib/images/progress.py": "tests/containerlib/images/test_build.py",
+    "addons/clients.py": "tests/addons/test_refusing.py",
+    "addons/handler.py": "tests/addons/test_passing.py",
 }
 
 

@@ -6,6 +6,7 @@ whatever way, ends and removes everything.
 
 import asyncio
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Network
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import psutil
 from msgspec import structs
 
 from bench.coldstart import bundle
@@ -32,7 +35,7 @@ from dispatcher.settings import Settings, host_port
 
 APP = "bench"
 FROZEN_APP, FROZEN_IDLE_S = "bench-frozen", 0.3
-NETWORK = "100.98.0.0/16"
+NETWORKS = [f"100.98.{third}.0/22" for third in range(0, 256, 4)]
 START_S = 30.0
 END_S = 5.0
 QUIET_S = 0.03  # so long must our processes do next to nothing before a round begins
@@ -54,7 +57,7 @@ class Installation:
         self.words: Mapping[str, str] = {}  # of each app: cpu, memory
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._directory = directory
-        ports = [f"127.0.0.1:{free_port()}" for _ in range(4)]
+        ports = [f"127.0.0.1:{free_port()}" for _ in range(6)]
         self.settings = Settings(
             compute="bench",
             etcd=(ports[0],),
@@ -65,7 +68,9 @@ class Installation:
             userproxy_listen=ports[1],
             userproxy_metrics=ports[2],
             agent_metrics=ports[3],
-            network=NETWORK,
+            webdispatcher_listen=ports[4],
+            webdispatcher_metrics=ports[5],
+            network=_free_network(),
             cgroup=f"fastcontainer-bench-{os.getpid()}",
         )
 
@@ -115,12 +120,19 @@ class Installation:
             return structs.replace(spec, policy=Policy(start=Start.FROZEN, idle_s=FROZEN_IDLE_S))
         return spec
 
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "FASTCONTAINER_CONFIG": str(programs.config_path(self.settings))}
+
     def _start(self, name: str, command: tuple[str, ...]) -> None:
-        environment = {**os.environ, "FASTCONTAINER_CONFIG": str(programs.config_path(self.settings))}
         with (self._directory / "log" / f"{name}.log").open("wb") as log:
             # A session of its own: Ctrl-C is for this bench, which ends what it started in order.
             self.processes[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment(),
+                start_new_session=True,
             )
 
     def wait_until(self, is_so: Callable[[], bool], name: str) -> None:
@@ -181,6 +193,12 @@ class Installation:
             process.wait()
 
 
+def _free_network() -> str:
+    """One that no other installation holds: benches may be several at once."""
+    held = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+    return secrets.choice([each for each in NETWORKS if str(next(IPv4Network(each).hosts())) not in held])
+
+
 def domain_of(app: str) -> str:
     return f"{app}.localhost"
 
@@ -191,7 +209,12 @@ def script(name: str) -> str:
 
 @contextmanager
 def installed(
-    page: bytes, apps: Sequence[str] = (APP,), *, proxy: bool = True, launcher: Sequence[str] = ()
+    page: bytes,
+    apps: Sequence[str] = (APP,),
+    *,
+    proxy: bool = True,
+    launcher: Sequence[str] = (),
+    make: type[Installation] = Installation,
 ) -> Iterator[tuple[Installation, Path]]:
     """And a directory for what the others need. Exits where this is not root."""
     if os.geteuid() != 0:
@@ -200,7 +223,7 @@ def installed(
         stack.enter_context(terminable())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastcontainer-bench-")))
         directory.chmod(0o755)  # a container's user goes through it
-        installation = Installation(directory, apps, proxy=proxy, launcher=launcher)
+        installation = make(directory, apps, proxy=proxy, launcher=launcher)
         stack.callback(_undisturbed, installation.stop)
         installation.start(page)
         yield installation, directory
