@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 
 from mitmproxy import options
@@ -82,13 +84,22 @@ class Lean:
         self.master.shutdown()  # type: ignore[no-untyped-call]
 
 
-async def _main(proxy: Proxy) -> None:
+async def _main(proxy: Proxy, ends_with_stdin: bool) -> None:
     lean = Lean(proxy)
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, lean.stop_soon)
+        loop.add_signal_handler(number, lean.stop_soon)
+    if ends_with_stdin:
+        loop.add_reader(sys.stdin.fileno(), _parent_ended, loop, lean)
     await lean.serve()
 
 
-def run(proxy: Proxy) -> None:
+def _parent_ended(loop: asyncio.AbstractEventLoop, lean: Lean) -> None:
+    if not os.read(sys.stdin.fileno(), 1):
+        loop.remove_reader(sys.stdin.fileno())
+        lean.stop_soon()
+
+
+def run(proxy: Proxy, *, ends_with_stdin: bool = False) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(_main(proxy))
+    asyncio.run(_main(proxy, ends_with_stdin))

@@ -59,9 +59,15 @@ class Proxy:
     role: str
 
     def __init__(
-        self, settings: Settings | None = None, *, open_store: Callable[[Settings], Store] = EtcdStore
+        self,
+        settings: Settings | None = None,
+        *,
+        worker: int = 1,
+        open_store: Callable[[Settings], Store] = EtcdStore,
     ) -> None:
+        """`worker`: which of several on this host (workers.py)."""
         self.settings = settings or settings_module.load()
+        self.title = self.role if worker == 1 else f"{self.role}-{worker}"
         self._open_store = open_store
         self._running = self._closed = False
         self._key: bytes | None = None
@@ -122,7 +128,7 @@ class Proxy:
         self.in_flight = InFlight(self._report_traffic)
         self.link = AgentLink(
             self.settings.agent_socket,
-            self.role,
+            self.title,
             in_flight=self.in_flight.of,
             lives_in_use=self.in_flight.lives,
             changed=self._containers_changed,
@@ -136,7 +142,7 @@ class Proxy:
             clock=time.monotonic,
         )
         self.metrics = Metrics(self.role, self._gauges, self.in_flight.counts)
-        self.access_log = AccessLog(f"{self.settings.log_dir}/access/{self.role}.log")
+        self.access_log = AccessLog(f"{self.settings.log_dir}/access/{self.title}.log")
         self.register = Register(
             self.clients,
             self.holding,

@@ -1,9 +1,11 @@
 """UserProxy: host name -> app -> container -> its Compute. Holds, bounds and measures.
 
 mitmdump -s addons/userproxy.py          the addon in mitmdump
-fastcontainer-userproxy                  the same in a mitmproxy of only what it needs, at half the cost
+fastcontainer-userproxy                  the same in a mitmproxy of only what it needs
+fastcontainer-userproxy --workers 2      two of them, on consecutive ports
 """
 
+import argparse
 import asyncio
 import importlib.util
 import sys
@@ -13,14 +15,17 @@ from pathlib import Path
 if importlib.util.find_spec("dispatcher") is None:  # run from a checkout that is not installed
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+import msgspec
 from mitmproxy import http
+from msgspec import structs
 
-from addons import headers, lean, pages, routing, signing
+from addons import headers, lean, pages, routing, signing, workers
 from addons.exchange import Exchange
 from addons.proxybase import Proxy, forwarded_request, host_of
 from addons.view import WholeView
 from dispatcher.domain import App, WhileStarting
 from dispatcher.problems import Code, Problem
+from dispatcher.settings import Settings, load
 
 PAGE_AFTER_S = 0.25  # a start that is quicker, or fails at once, shows its result instead of the waiting page
 LOAD_S_MAX = 10.0  # how long the first requests wait for CMCache and the agent
@@ -131,7 +136,27 @@ def _wants_a_page(request: http.Request) -> bool:
 
 
 def main() -> None:
-    lean.run(UserProxy())
+    parser = argparse.ArgumentParser(
+        prog="fastcontainer userproxy", description="Finds an app's container and holds requests while it starts."
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="so many processes, whatever the setting says")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of them
+    arguments = parser.parse_args()
+    try:
+        settings = load()
+        if arguments.workers is not None:
+            told = {**structs.asdict(settings), "userproxy_workers": arguments.workers}
+            settings = msgspec.convert(told, Settings)
+        if settings.userproxy_workers > 1:
+            settings.check_listeners()
+    except ValueError as error:
+        parser.error(str(error))
+    if arguments.worker is not None:
+        lean.run(UserProxy(settings.of_worker(arguments.worker), worker=arguments.worker), ends_with_stdin=True)
+    elif settings.userproxy_workers > 1:
+        workers.run(settings)
+    else:
+        lean.run(UserProxy(settings))
 
 
 addons = [UserProxy()] if __name__.startswith("__mitmproxy_script__") else []

@@ -16,6 +16,10 @@ import msgspec
 DEFAULT_PATH = Path("/etc/fastcontainer/fastcontainer.toml")
 
 
+WORKERS_MAX = 64
+METRICS_STEP = 10  # between the ports of two workers' metrics: next to the first one's are those of others
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compute: str = ""  # name of this host in the CMDB; its host name unless given
     etcd: tuple[str, ...] = ("127.0.0.1:2379",)
@@ -30,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     definition_dir: str = "/etc/fastcontainer/definitions"  # *.py: what apps may name as their definition
     log_dir: str = "/var/log/fastcontainer"
     userproxy_listen: str = "127.0.0.1:8080"
+    userproxy_workers: int = 1  # UserProxies of this host: see `of_worker`
     webdispatcher_listen: str = "127.0.0.1:8081"
     userlb_listen: str = ""  # HOST:PORT of the UserLB; "off": none; absent: ./quickstart chooses (docs/lanes.md)
     userproxy_metrics: str = "127.0.0.1:9180"
@@ -43,6 +48,46 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cgroup: str = "fastcontainer"  # name of our cgroup under the one that the agent may use
     blanks: int = 4  # prepared processes kept in reserve
     held_max: int = 10_000  # requests that wait in one proxy, all apps together
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.userproxy_workers <= WORKERS_MAX:
+            raise ValueError(f"userproxy_workers is a number from 1 to {WORKERS_MAX}, not {self.userproxy_workers}")
+
+    def of_worker(self, number: int) -> "Settings":
+        """What the UserProxy `number` is told, from 1 on: consecutive ports to listen at, each tenth one for metrics. Raises
+        ValueError."""
+        return msgspec.structs.replace(
+            self,
+            userproxy_workers=1,
+            userproxy_listen=_above(self.userproxy_listen, number - 1),
+            userproxy_metrics=_above(self.userproxy_metrics, (number - 1) * METRICS_STEP),
+        )
+
+    @property
+    def userproxies(self) -> "tuple[Settings, ...]":
+        """Of each worker. Raises ValueError."""
+        return tuple(self.of_worker(number + 1) for number in range(self.userproxy_workers))
+
+    @property
+    def listeners(self) -> list[tuple[str, str]]:
+        """Who listens at which address, each by the setting that says so. Raises ValueError."""
+        return [
+            *([("userlb_listen", self.userlb_listen)] if self.userlb_listen not in ("", "off") else []),
+            *(("userproxy_listen", each.userproxy_listen) for each in self.userproxies),
+            ("webdispatcher_listen", self.webdispatcher_listen),
+            *(("userproxy_metrics", each.userproxy_metrics) for each in self.userproxies),
+            ("webdispatcher_metrics", self.webdispatcher_metrics),
+            ("agent_metrics", self.agent_metrics),
+        ]
+
+    def check_listeners(self) -> None:
+        """Raises ValueError where two would have the same address: several workers take more ports than are named."""
+        holders: dict[str, str] = {}
+        for setting, address in self.listeners:
+            if (holder := holders.setdefault(address, setting)) != setting:
+                raise ValueError(
+                    f"{self.userproxy_workers} workers: {setting} and {holder} both come to {address}; move one of them"
+                )
 
     @property
     def agent_socket(self) -> str:
@@ -81,6 +126,13 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     except msgspec.ValidationError as error:
         raise ValueError(f"{path}: {error}") from error
     return settings if settings.compute else msgspec.structs.replace(settings, compute=socket.gethostname())
+
+
+def _above(address: str, ports: int) -> str:
+    _, port = host_port(address)
+    if port + ports > 65535:
+        raise ValueError(f"{address}: there is no port {ports} above it")
+    return f"{address.rpartition(':')[0]}:{port + ports}"
 
 
 def host_port(word: str) -> tuple[str, int]:

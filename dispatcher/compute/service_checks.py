@@ -87,19 +87,19 @@ def launcher(settings: Settings) -> Finding:
 
 
 def ports(settings: Settings) -> list[Finding]:
-    wanted = {
-        "userproxy": settings.userproxy_listen,
-        "webdispatcher": settings.webdispatcher_listen,
-        "userproxy metrics": settings.userproxy_metrics,
-        "webdispatcher metrics": settings.webdispatcher_metrics,
-        "agent metrics": settings.agent_metrics,
-    }
+    wanted = [
+        *(("userproxy", each.userproxy_listen) for each in settings.userproxies),
+        ("webdispatcher", settings.webdispatcher_listen),
+        *(("userproxy metrics", each.userproxy_metrics) for each in settings.userproxies),
+        ("webdispatcher metrics", settings.webdispatcher_metrics),
+        ("agent metrics", settings.agent_metrics),
+    ]
     holders = {
         each.laddr.port: each.pid
         for each in psutil.net_connections("tcp")
         if each.status == psutil.CONN_LISTEN and each.laddr
     }
-    return [_port(f"port of {name}", word, holders) for name, word in wanted.items()]
+    return [_port(f"port of {name}", word, holders) for name, word in wanted]
 
 
 def _port(what: str, word: str, holders: dict[int, int | None]) -> Finding:

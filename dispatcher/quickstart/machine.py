@@ -33,9 +33,9 @@ def listeners(settings: Settings) -> list[tuple[str, str]]:
     return [
         *front,
         ("etcd", settings.etcd[0]),
-        ("userproxy_listen", settings.userproxy_listen),
+        *(("userproxy_listen", each.userproxy_listen) for each in settings.userproxies),
         ("webdispatcher_listen", settings.webdispatcher_listen),
-        ("userproxy_metrics", settings.userproxy_metrics),
+        *(("userproxy_metrics", each.userproxy_metrics) for each in settings.userproxies),
         ("webdispatcher_metrics", settings.webdispatcher_metrics),
         ("agent_metrics", settings.agent_metrics),
     ]

@@ -45,7 +45,7 @@ def pool_of(settings: Settings) -> Pool:
     open_files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return Pool(
         listen=(settings.userlb_listen,),
-        proxies=(settings.userproxy_listen,),
+        proxies=tuple(each.userproxy_listen for each in settings.userproxies),
         trusted=settings.trusted_proxies,
         directory=settings.userlb_dir,
         connections_max=min(CONNECTIONS_MAX, (open_files_max - DESCRIPTORS_KEPT) // 2),

@@ -46,3 +46,35 @@ def test_host_port(word: str, pair: tuple[str, int]) -> None:
 def test_what_is_no_host_port(word: str) -> None:
     with pytest.raises(ValueError, match="HOST:PORT"):
         host_port(word)
+
+
+def test_workers_have_ports_of_their_own() -> None:
+    settings = Settings(userproxy_listen="[::1]:8082", userproxy_workers=3)
+    assert [(each.userproxy_listen, each.userproxy_metrics) for each in settings.userproxies] == [
+        ("[::1]:8082", "127.0.0.1:9180"),
+        ("[::1]:8083", "127.0.0.1:9190"),
+        ("[::1]:8084", "127.0.0.1:9200"),
+    ]
+    assert settings.of_worker(2).userproxy_workers == 1
+    settings.check_listeners()
+    assert Settings().userproxies == (Settings(),)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"userproxy_workers": 2}, "webdispatcher_listen and userproxy_listen both come to 127.0.0.1:8081"),
+        ({"userproxy_workers": 3, "userproxy_listen": "a:1", "userlb_listen": "a:3"}, "userproxy_listen and userlb_listen"),
+        ({"userproxy_workers": 9, "userproxy_listen": "a:65530"}, "no port 6 above"),
+        ({"userproxy_workers": 2, "userproxy_metrics": "127.0.0.1:9172", "userproxy_listen": "a:1"}, "agent_metrics"),
+    ],
+)  # fmt: skip
+def test_workers_whose_ports_are_others(told: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Settings(**told).check_listeners()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", ["0", "65", "two"])
+def test_numbers_of_workers(count: str) -> None:
+    with pytest.raises(ValueError, match="userproxy_workers"):
+        load({"FASTCONTAINER_USERPROXY_WORKERS": count})

@@ -25,3 +25,8 @@ def test_connections_are_as_many_as_there_are_descriptors_for(monkeypatch) -> No
         assert pool.connections_max == wanted
     assert (pool.listen, pool.proxies, pool.trusted) == (("127.0.0.1:1",), ("127.0.0.1:2",), ("10.0.0.0/8",))
     assert pool.directory == "/run/fastcontainer/userlb"
+
+
+def test_the_proxies_are_all_workers() -> None:
+    settings = Settings(userlb_listen="127.0.0.1:1", userproxy_listen="127.0.0.1:8082", userproxy_workers=2)
+    assert daemon.pool_of(settings).proxies == ("127.0.0.1:8082", "127.0.0.1:8083")
