@@ -48,6 +48,7 @@ class Exchange:
     policy: Policy = field(default_factory=Policy)
     forwarded: http.Request | None = None
     address: tuple[str, int] | None = None
+    looked_at: bool = False  # has been tried without waiting
     backend: Backend | None = None
     expects_continue: bool = False
     has_body: bool = False

@@ -234,6 +234,7 @@ class Proxy:
     def admits_at_once(self, flow: http.HTTPFlow) -> bool:
         """Most requests need not wait for anything: they have a backend, or an answer, without a task and a hook."""
         exchange = self.register.passage(flow)
+        exchange.looked_at = True
         try:
             return self.admit_at_once(flow, exchange)
         except Problem as problem:
@@ -246,7 +247,7 @@ class Proxy:
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Fails closed: without a backend on its exchange a request gets an error page (streams.py)."""
         exchange = self.register.passage(flow)
-        if exchange.address is not None or flow.response is not None:
+        if not exchange.looked_at and self.admits_at_once(flow):
             return
         try:
             await self.admit(flow, exchange)

@@ -56,7 +56,8 @@ class Keeper(Surroundings, Protocol):
         """Whether any addon but ours has this hook."""
 
     def admits(self, flow: http.HTTPFlow) -> bool:
-        """Whether the request has got a backend or a response at once. If not, the hook `requestheaders` sees to it."""
+        """Whether the request has got a backend or a response at once. If not, or if others have a say before, the hook
+        `requestheaders` sees to it."""
 
     def begin(self, flow: http.HTTPFlow) -> Passage: ...
 
@@ -127,7 +128,7 @@ class Stream(http_layers.HttpStream):
         self.flow.request.stream = True
         self.flow.live = True
         self._keeper.begin(self.flow)
-        if not self._keeper.admits(self.flow) or self._keeper.hears("requestheaders"):
+        if self._keeper.hears("requestheaders") or not self._keeper.admits(self.flow):
             yield HttpRequestHeadersHook(self.flow)
             if (yield from self.client_left()):
                 return

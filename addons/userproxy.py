@@ -23,9 +23,10 @@ from addons import headers, lean, pages, routing, signing, workers
 from addons.exchange import Exchange
 from addons.proxybase import Proxy, forwarded_request, host_of
 from addons.view import WholeView
+from dispatcher import settings as settings_module
 from dispatcher.domain import App, WhileStarting
 from dispatcher.problems import Code, Problem
-from dispatcher.settings import Settings, load
+from dispatcher.settings import Settings  # not `load`, which mitmproxy would take for a hook of this script's
 
 PAGE_AFTER_S = 0.25  # a start that is quicker, or fails at once, shows its result instead of the waiting page
 LOAD_S_MAX = 10.0  # how long the first requests wait for CMCache and the agent
@@ -143,7 +144,7 @@ def main() -> None:
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of them
     arguments = parser.parse_args()
     try:
-        settings = load()
+        settings = settings_module.load()
         if arguments.workers is not None:
             told = {**structs.asdict(settings), "userproxy_workers": arguments.workers}
             settings = msgspec.convert(told, Settings)

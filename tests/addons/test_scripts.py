@@ -34,6 +34,15 @@ COMMANDS = {
 }
 
 
+SCRIPT = """
+def requestheaders(flow):
+    flow.request.headers["X-Script"] = "asked"
+
+def responseheaders(flow):
+    flow.response.headers["X-Script"] = "answered"
+"""
+
+
 class Host:
     def __init__(self, path: Path, endpoint: str, **more: str) -> None:
         self.path = path
@@ -108,6 +117,23 @@ async def test_userproxy(kind, etcd, tmp_path):
     await host.agent.close()
     assert response.status == 200
     assert b"\r\nHost: Blog.test:8080\r\n" in response.body
+
+
+async def test_other_scripts_have_their_say(etcd, tmp_path, monkeypatch):
+    """A cold request and a warm one, which needs no hook of ours."""
+    await seed(etcd.endpoint, "here", "127.0.0.1:1")
+    host = Host(tmp_path, etcd.endpoint)
+    (tmp_path / "theirs.py").write_text(SCRIPT)
+    command = [str(BIN / "mitmdump"), "-s", str(tmp_path / "theirs.py"), "-s", "addons/userproxy.py"]
+    monkeypatch.setitem(COMMANDS, "mitmdump", lambda role: command)
+    await host.agent.start()
+    host.agent.site("blog", sites.echo_head, start_s=0.05)
+    async with host.program("mitmdump", "userproxy"):
+        answers = [await ask(host.ports["userproxy"], "blog.test") for _ in range(2)]
+    await host.agent.close()
+    for answer in answers:
+        assert (answer.status, answer.headers["x-script"]) == (200, "answered")
+        assert b"\r\nX-Script: asked\r\n" in answer.body
 
 
 async def test_mitmdump_does_not_mind_that_8080_is_taken(etcd, tmp_path):
