@@ -223,6 +223,7 @@ class Proxy:
     # Connections
 
     def client_connected(self, client: Client) -> None:
+        self.running()  # mitmproxy listens a moment before it says so
         self.clients.connected(client, self.register)
 
     def client_disconnected(self, client: Client) -> None:

@@ -27,7 +27,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     # What only shows through real sockets is tested by what it does.
     "addons/connections.py": "tests/addons/test_refusing.py",
     "addons/exchange.py": "tests/addons/test_waking.py",
-    "addons/lean.py": "tests/addons/test_scripts.py",
     "addons/proxybase.py": "tests/addons/test_waking.py",
     "addons/streams.py": "tests/addons/test_passing.py",
     "containerlib/checkpoint/halt.py": "tests/containerlib/checkpoint/test_halting.py",

@@ -29,7 +29,7 @@ class Size:
     new_most: bool = True  # what wrk gets with new connections, too
 
 
-FULL = Size(rounds=3, wrk_s=4, rates=(100, 300), rate_fast=2000, due_s=4, cpu_requests=3000)
+FULL = Size(rounds=3, wrk_s=3, rates=(100, 300), rate_fast=2000, due_s=2, cpu_requests=3000)
 QUICK = Size(rounds=1, wrk_s=1, rates=(100,), rate_fast=None, due_s=0.3, cpu_requests=300, new_most=False)
 
 
