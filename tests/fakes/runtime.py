@@ -72,9 +72,6 @@ class FakeGroup:
     io: IoLimits | None = None
     on_thaw: Callable[[], None] = lambda: None
 
-    def processes(self) -> list[int]:
-        return []
-
     def freeze(self) -> None:
         if self.not_freezing:
             raise self.not_freezing
