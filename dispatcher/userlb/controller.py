@@ -25,6 +25,7 @@ from dispatcher.userlb.digesting import Digests
 from dispatcher.userlb.haproxy import CommandFailed, Runtime
 from dispatcher.userlb.lanes import Actual, Memory, Site
 from dispatcher.userlb.link import LaneLink
+from dispatcher.userlb.logs import LogReader
 from dispatcher.userlb.process import DoesNotStart, Haproxy
 from dispatcher.userlb.sites import Names, lives_by_address, site_of
 
@@ -47,11 +48,10 @@ class Controller:
         link: LaneLink,
         *,
         digests: Digests,
-        before_moves: Callable[[Memory], None],
+        log: LogReader,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`before_moves` is called with what was in force, after HAProxy has been read and before anything changes."""
         self.memory = Memory()
         self.counts = Counts()
         self.passes = 0
@@ -60,7 +60,7 @@ class Controller:
         self._cache = cache
         self._link = link
         self._digests = digests
-        self._before_moves = before_moves
+        self._log = log
         self._wall_clock = wall_clock
         self._clock = clock
         self._runtime = Runtime(pool)
@@ -148,6 +148,7 @@ class Controller:
         """Believe nothing else."""
         self._actual = actual
         self.memory = lanes.recall(actual, self._cache.domains(), lives_by_address(self._link.live))
+        self._log.memory = self.memory
         self._audited = self._clock()
         self._is_known = True
 
@@ -187,12 +188,12 @@ class Controller:
         if commands:
             await self._runtime.do(commands)
             self._actual = lanes.after(self._actual, commands)
-        self.memory = memory
+        self.memory = self._log.memory = memory
         return bool(commands)
 
     async def _look(self, wanted: set[str], *, is_whole: bool) -> None:
         self._actual = lanes.read_again(self._actual, await self._runtime.read_lanes(sorted(wanted)), wanted)
-        self._before_moves(self.memory)
+        self._log.drain()  # before a slot that turns out to be empty becomes another's
         if told := self.counts.take(self._actual, self.memory, self._in_flight_before()):
             self._link.traffic(told)
         if is_whole:

@@ -68,7 +68,7 @@ class UserLB:
             lives_in_use=lambda: self.controller.counts.in_flight,
             changed=self._containers_changed,
         )
-        self.controller = Controller(pool, self._cache, self._link, digests=digests, before_moves=self._logs.drain)
+        self.controller = Controller(pool, self._cache, self._link, digests=digests, log=self._logs)
         self._alive_socket = pool.alive_socket
         self._alive: asyncio.Server | None = None
 

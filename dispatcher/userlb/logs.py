@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 class LogReader:
     def __init__(self, path: str, access_log: AccessLog, digests: Digests) -> None:
-        self.memory = Memory()
+        self.memory = Memory()  # who has which slot now
         self.lines = 0
         self.malformed = 0
         self._path = Path(path)
@@ -46,9 +46,8 @@ class LogReader:
             self._socket.close()
             self._socket = None
 
-    def drain(self, memory: Memory) -> None:
-        """What has been said until now was said of these lives."""
-        self.memory = memory
+    def drain(self) -> None:
+        """All that has been said until now was said of those who have the slots."""
         self._read()
 
     def _read(self) -> None:
@@ -77,5 +76,6 @@ class LogReader:
         life = ""
         if line.server.startswith(SLOT):
             life = self.memory.lives.get(SlotId(line.lane, int(line.server.removeprefix(SLOT)) - 1), "")
-            self._digests.take(line, life)
+            if life:
+                self._digests.take(line, life)
         self._access_log.write(access_line(line, self.memory.owners.get(line.lane, ""), life))

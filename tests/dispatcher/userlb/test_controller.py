@@ -1,14 +1,16 @@
 """What the CMDB and the agent say becomes what HAProxy does."""
 
 import asyncio
+import json
 import math
 import os
 import signal
 import time
+from pathlib import Path
 
 from dispatcher.cmdb import keys
 from dispatcher.compute.digest import quantile
-from tests.fakes.sites import quiet, read_head, text
+from tests.fakes.sites import answering, quiet, read_head, text
 from tests.plugins.installation import wait_for
 
 
@@ -170,3 +172,31 @@ async def test_response_times_are_told_by_life_and_second(world) -> None:
     assert sum(each.measured for each in digests) > 0
     assert 45 < (quantile(digests, 0.5) or 0) < 200
     assert sum(each.queued for each in digests) > 0  # more than the 32 that it takes at once
+
+
+async def test_each_request_is_logged_for_the_life_that_answered_it_from_the_first_on(world) -> None:
+    await world.site("blog")
+    for number in ("1", "2"):
+        await world.warm("blog", number)
+        for _ in range(4):
+            await body(world, "blog.test")
+    world.agent.kill("blog", "1")
+    await wait_for(lambda: _slots_open(world, 1), 3.0)
+    world.agent.sites["blog"].handler = answering(text(b"blog"))
+    await world.warm("blog", "1")
+    for _ in range(4):
+        await body(world, "blog.test")
+    log = Path(world.settings.log_dir, "access", "userlb.log")
+    lines = await wait_for(lambda: _lines(log, 12), 3.0)
+    assert [line["life"] for line in lines[:4]] == ["blog/1.1"] * 4
+    assert {line["life"] for line in lines[4:8]} == {"blog/1.1", "blog/2.1"}
+    assert {line["life"] for line in lines[8:]} == {"blog/1.2", "blog/2.1"}
+
+
+async def _slots_open(world, count: int) -> bool:
+    return sum(slot.is_open for slot in (await world.runtime.read()).slots.values()) == count
+
+
+def _lines(log: Path, count: int) -> list[dict]:
+    lines = list(map(json.loads, log.read_text().splitlines())) if log.exists() else []
+    return lines if len(lines) >= count else []

@@ -21,13 +21,15 @@ async def test_a_line_belongs_to_what_had_the_slot_until_now(tmp_path) -> None:
     try:
         haproxy.connect(str(tmp_path / "log.sock"))
         haproxy.send(json.dumps(LINE).encode())
-        reader.drain(Memory({"lane0": "blog"}, {SlotId("lane0", 1): "blog/1.1"}))
+        reader.memory = Memory({"lane0": "blog"}, {SlotId("lane0", 1): "blog/1.1"})
+        reader.drain()
         haproxy.send(json.dumps(LINE).encode())
         haproxy.send(b"Proxy web stopped")
         haproxy.send(b"{}")
         haproxy.send(json.dumps(LINE | {"server": "proxy0"}).encode())  # which logs it itself
         haproxy.send(json.dumps(LINE | {"server": "<NOSRV>", "status": 503, "end": "PR"}).encode())
-        reader.drain(Memory({"lane0": "shop"}, {SlotId("lane0", 1): "shop/1.1"}))
+        reader.memory = Memory({"lane0": "shop"}, {SlotId("lane0", 1): "shop/1.1"})
+        reader.drain()
         log.flush()
         lines = list(map(json.loads, (tmp_path / "access" / "userlb.log").read_text().splitlines()))
         assert [(line["app"], line["life"]) for line in lines] == [
