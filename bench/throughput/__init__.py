@@ -23,13 +23,15 @@ class Size:
     rounds: int
     wrk_s: float
     rates: tuple[float, ...]  # requests a second that every row can do
-    rate_fast: float | None  # of those that do some thousand
+    rate_fast: (
+        float | None
+    )  # of those that do some thousand, on kept connections: new ones would be more than descriptors at a stall
     due_s: float  # how long requests are sent at each rate
     cpu_requests: int
     new_most: bool = True  # what wrk gets with new connections, too
 
 
-FULL = Size(rounds=3, wrk_s=3, rates=(100, 300), rate_fast=2000, due_s=2, cpu_requests=3000)
+FULL = Size(rounds=3, wrk_s=3, rates=(100, 300), rate_fast=1000, due_s=2, cpu_requests=3000)
 QUICK = Size(rounds=1, wrk_s=1, rates=(100,), rate_fast=None, due_s=0.3, cpu_requests=300, new_most=False)
 
 
@@ -60,11 +62,11 @@ def measure(row: Row, size: Size, samples: Samples) -> None:
         before = row.cpu_s()
         load.in_turn(row.target, size.cpu_requests, CONNECTIONS)
         samples.cpu_us[row.name].append((row.cpu_s() - before) / size.cpu_requests * 1e6)
-    rates = (*size.rates, size.rate_fast) if row.is_fast and size.rate_fast else size.rates
     for keep, connections in ((True, KEPT), (False, NEW)):
         if keep or size.new_most:
             samples.most[row.name, connections].append(load.most(row.target, size.wrk_s, CONNECTIONS, keep=keep))
-        for rate in rates:
+        fast = (size.rate_fast,) if size.rate_fast and row.is_fast and keep else ()
+        for rate in (*size.rates, *fast):
             samples.latency_ms[row.name, connections, rate] += load.at_rate(
                 row.target, rate, round(rate * size.due_s), keep=keep
             )
