@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from containerlib.spec.security import capability_mask
 from dispatcher.compute.protocol import Refused
 from dispatcher.coreapi import service
 from dispatcher.domain import AppSpec, Policy, Start, Status
-from tests.plugins.compute import HTTPD, Host, fetch, until
+from tests.plugins.compute import HTTPD, Host, fetch, python, until
 from tests.system.test_images import build, helpers
 
 pytestmark = pytest.mark.system
@@ -25,6 +26,7 @@ def note(container, text):
         file.write(f"{{container.name}} {{text}}\\n")
 
 """
+HAS_APPARMOR = Path("/sys/module/apparmor/parameters/enabled").exists()
 SERVE = f"    c.command(*{HTTPD!r})\n    c.readiness(80)\n"
 PHASES = (
     "setup", "before_fork", "after_fork_host", "after_network_created", "after_network_ready", "after_start", "ready",
@@ -147,6 +149,53 @@ async def test_it_hears_that_memory_ran_out(host: Host) -> None:
     await until_note(host, "blog oom")
 
 
+@pytest.mark.parametrize("side", ["HOST", "CONTAINER"])
+async def test_it_hears_of_memory_pressure_from_the_next_agent_too(host: Host, side: str) -> None:
+    """Its program reads more than its memory holds: the kernel takes pages back, and nobody is killed."""
+    with (host.content / "big").open("wb") as file:
+        file.truncate(96 << 20)  # read, its pages are the reader's
+    reads = python(
+        "def answer(connection):\n    connection.recv(65536)\n"
+        "    with open('/srv/big', 'rb') as file:\n        while file.read(1 << 20): pass\n"
+        "    connection.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\nread')\n    connection.close()\nserve()"
+    )
+    body = f"    c.command(*{reads!r})\n    c.mount({str(host.content)!r}, '/srv')\n    c.readiness(80)\n"
+    body += (
+        f"    c.cgroup.memory = '24M'\n    @c.on_memory_pressure('low', side=Side.{side})\n    def short(container):\n"
+    )
+    body += (
+        "        note(container, container.cause)\n"
+        if side == "HOST"
+        else "        open('/tmp/pressed', 'a').write(container.cause)\n"
+    )
+    define(host, body)
+    host.content.chmod(0o755)
+    await blog(host)
+    live = await host.wake("blog")
+    (init, *_) = await host.processes("blog")
+
+    def heard() -> bool:
+        if side == "HOST":
+            return "blog pressure" in notes(host)
+        told = Path(f"/proc/{init}/root/tmp/pressed")
+        return told.exists() and "pressure" in told.read_text()
+
+    def forget() -> None:
+        (host.directory / "notes").unlink(missing_ok=True)
+        Path(f"/proc/{init}/root/tmp/pressed").unlink(missing_ok=True)
+
+    assert not heard()
+    for _ in range(2):
+        assert (await fetch(live.address)).endswith(b"read")
+        await until(heard, within_s=10)
+        await host.detach()
+        host.kill_agent()
+        forget()
+        await host.start_agent()
+        live = await host.wake("blog")
+    assert "hook failed" not in {event.kind for event in await host.events("blog")}
+
+
 async def test_a_changed_file_is_followed_and_a_broken_one_keeps_the_last_good(host: Host) -> None:
     beats = '    @c.every(0.1)\n    def beats(container):\n        note(container, "{}")\n'
     path = define(host, SERVE + beats.format("one"))
@@ -220,3 +269,54 @@ async def test_its_own_list_of_system_calls_holds(host: Host) -> None:
     await blog(host)
     await host.wake("blog")
     await until(lambda: "out refused" in host.lines("blog"), why=str(host.lines("blog")))
+
+
+SHOW = (
+    "id -u; grep ^Cap /proc/self/status; touch /tmp/x; chown 33 /tmp/x; stat -c %u /tmp/x; exec busybox httpd -f -p 80"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "user", "allowed", "owner"),
+    [
+        ("    c.user('root')\n    c.capabilities.allow('chown', 'kill')\n", "0", ("chown", "kill"), "33"),
+        ("    c.user('root')\n", "0", (), "0"),
+        ("    c.capabilities.allow('chown')\n", "1000", ("chown",), "33"),
+    ],
+)
+async def test_it_has_the_capabilities_that_it_asks_for_and_no_other(
+    host: Host, words: str, user: str, allowed: tuple[str, ...], owner: str
+) -> None:
+    define(host, f"    c.command('sh', '-c', {SHOW!r})\n    c.readiness(80)\n{words}")
+    await blog(host)
+    await host.wake("blog")
+    await until(lambda: f"out {owner}" in host.lines("blog")[-2:], why=str(host.lines("blog")))
+    lines = [line.removeprefix("out ") for line in host.lines("blog")]
+    assert lines[0] == user
+    masks = {name: int(mask, 16) for name, _, mask in (line.partition(":") for line in lines if line.startswith("Cap"))}
+    mask = capability_mask(allowed)
+    assert masks["CapBnd"] == masks["CapPrm"] == masks["CapEff"] == mask
+    assert masks["CapAmb"] == (0 if user == "0" else mask)
+
+
+async def test_a_profile_of_apparmor_that_cannot_be_had_fails_the_start(host: Host) -> None:
+    """One that can: tests/vm/inside/test_apparmor.py."""
+    define(host, SERVE + "    c.apparmor('no-such')\n")
+    await blog(host)
+    why = "is none that the kernel has loaded" if HAS_APPARMOR else "cannot be had: this kernel has no AppArmor"
+    assert f"AppArmor profile 'no-such' {why}" in (await host.refused("blog")).message
+
+
+async def test_a_list_of_system_calls_of_ones_own_is_its_programs_only(host: Host) -> None:
+    """The site next door, of the same launcher, has everybody's."""
+    shown = "grep ^Seccomp /proc/self/status; mkdir /tmp/x && echo made; exec busybox httpd -f -p 80"
+    define(
+        host, f"    c.command('sh', '-c', {shown!r})\n    c.readiness(80)\n    c.seccomp(deny=('mkdir', 'mkdirat'))\n"
+    )
+    await blog(host)
+    await host.app("next", "sh", "-c", shown)
+    for app in ("blog", "next"):
+        await host.wake(app)
+        await until(lambda app=app: "out Seccomp:\t2" in host.lines(app))  # type: ignore[misc]
+    await until(lambda: "out made" in host.lines("next"), why=str(host.lines("next")))
+    assert "out made" not in host.lines("blog")

@@ -24,6 +24,7 @@ WHOLE = (
     "tests/containerlib/test_enter.py",
     "tests/system/test_waking.py",
     "tests/system/test_limits.py",
+    "tests/system/test_io.py",
     "tests/system/test_stopping.py",
     "tests/system/test_idle.py",
     "tests/system/test_deaths.py",

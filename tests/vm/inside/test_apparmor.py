@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.containerlib.conftest import Box
+from tests.plugins.compute import Host, until
+from tests.system.test_definitions import blog, define
 
 pytestmark = pytest.mark.system
 NAME = "fastcontainer-test"
@@ -51,3 +53,14 @@ def test_one_that_is_not_loaded_is_refused(box: Box) -> None:
     done = box.call("run", box.define(f"{BODY}    c.apparmor('no-such')\n"))
     assert "AppArmor profile 'no-such' is none that the kernel has loaded" in done.stderr
     assert (done.returncode, done.stdout) == (1, "")
+
+
+async def test_an_app_by_a_definition_is_confined(host: Host, profile: str) -> None:
+    shows = "cat /proc/self/attr/current /proc/1/attr/current; echo hi >/tmp/secret; cat /tmp/secret; exec busybox httpd -f -p 80"
+    define(host, f"    c.command('sh', '-c', {shows!r})\n    c.readiness(80)\n    c.apparmor({profile!r})\n")
+    await blog(host)
+    await host.wake("blog")
+    await until(lambda: any("/tmp/secret" in line for line in host.lines("blog")), why=str(host.lines("blog")))
+    lines = host.lines("blog")
+    assert lines[:2] == [f"out {profile} (enforce)"] * 2
+    assert "err cat: /tmp/secret: Permission denied" in lines and "out hi" not in lines
