@@ -11,14 +11,15 @@ from mitmproxy import http
 from mitmproxy.connection import Client
 from mitmproxy.net.http import http1, status_codes
 
-from addons import headers, messages, pages
+from addons import headers, messages
 from addons.holding import Grant, Holding
 from addons.measuring import InFlight, Metrics
-from addons.pages import Page
 from addons.routing import Backend
 from addons.streams import Overdue
+from dispatcher import pages
 from dispatcher.accesslog import CHARACTERS_MAX, AccessLog, timestamp
 from dispatcher.domain import Policy
+from dispatcher.pages import Page
 from dispatcher.problems import Code, Problem
 
 _log = logging.getLogger(__name__)

@@ -154,6 +154,7 @@ class Proxy:
             admits=self.admits_at_once,
         )
         self._trusted = headers.networks(self.settings.trusted_proxies)
+        self._userlbs = headers.networks(self.settings.userlbs)
         self.loaded = asyncio.Event()
         self.link.start()
         self.tasks.start(self._load_cache(), name="load cmcache")

@@ -19,10 +19,11 @@ import msgspec
 from mitmproxy import http
 from msgspec import structs
 
-from addons import headers, lean, pages, routing, signing, workers
+from addons import headers, lean, routing, signing, workers
 from addons.exchange import Exchange
 from addons.proxybase import Proxy, forwarded_request, host_of
 from addons.view import WholeView
+from dispatcher import pages
 from dispatcher import settings as settings_module
 from dispatcher.domain import App, WhileStarting
 from dispatcher.problems import Code, Problem
@@ -118,8 +119,10 @@ class UserProxy(Proxy):
         request, peer = flow.request, flow.client_conn.peername[0]
         host = host_of(request)
         upgrade = headers.wanted_upgrade(request.headers.fields)
-        trust = headers.is_trusted(peer, self._trusted)
-        fields = headers.with_forwarded(headers.end_to_end(request.headers.fields), peer=peer, host=host, trust=trust)
+        fields = headers.end_to_end(request.headers.fields)
+        if not headers.is_trusted(peer, self._userlbs):
+            trust = headers.is_trusted(peer, self._trusted)
+            fields = headers.with_forwarded(fields, peer=peer, host=host, trust=trust)
         if exchange.backend.remote:
             once = exchange.id if exchange.tries == 1 else f"{exchange.id}-{exchange.tries}"
             route = signing.Route(exchange.app, exchange.backend.container, once, time.time())

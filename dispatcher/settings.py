@@ -41,6 +41,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     webdispatcher_metrics: str = "127.0.0.1:9181"
     agent_metrics: str = "127.0.0.1:9182"
     trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-* are believed
+    userlbs: tuple[
+        str, ...
+    ] = ()  # networks of our UserLBs: a UserProxy leaves the X-Forwarded-* that they wrote as they are
     short_cut: bool = True  # a UserProxy on a Compute asks its agent itself instead of going through the Web Dispatcher
     route_key_file: str = ""  # shared secret of UserProxies and Web Dispatchers; RUN_DIR/route.key unless given
     proxy_user: str = "fastcontainer"  # runs userproxy and webdispatcher

@@ -15,7 +15,7 @@ an address may be another site's one day. Then all goes to the UserProxies until
 import hashlib
 from dataclasses import dataclass
 
-from dispatcher.userlb import sticky
+from dispatcher.userlb import answers, forwarding, sticky
 
 DICE = 10_000
 LABELS_MAX = 8  # of a host name above which wildcards are looked for; deeper names go to the UserProxies
@@ -28,12 +28,6 @@ BACKUP = "proxy"  # names of servers in a lane: the slots are SLOT1 and so on
 SLOT = "s"
 RESCUE = "rescue"  # comes up for a moment to take what waits in a lane whose last slot was closed: nothing else would notice it
 
-_FORWARDED = "(for|proto|host|port|server|prefix)"
-_TOLD = f"^(forwarded|x[-_]forwarded[-_]{_FORWARDED}|x[-_]real[-_]ip)$"
-# CGI cannot tell `_` from `-`, and nobody but us needs these two.
-_NEVER_BELIEVED = f"^(x_forwarded[-_]{_FORWARDED}|x-forwarded_{_FORWARDED}|x[-_]real[-_]ip|x[-_]forwarded[-_]server)$"
-_OURS = "^x[-_]fastcontainer[-_]"
-_HOP_BY_HOP = "^(keep-alive|proxy|proxy-connection|proxy-authorization|proxy-authenticate|te|trailer)$"
 _HOST = "^[a-z0-9_.-]*[a-z0-9_-][.]?(:[0-9]{1,5})?$"
 
 
@@ -49,6 +43,10 @@ class Pool:
     slots: int = 8
     connections_max: int = 10_000
     lines_per_s: int = 2000  # of each lane; of more requests so many are logged, chosen by chance
+
+    @property
+    def configuration(self) -> str:
+        return f"{self.directory}/haproxy.cfg"
 
     @property
     def socket(self) -> str:
@@ -74,7 +72,7 @@ class Pool:
 
     @property
     def policies(self) -> str:
-        """lane -> milliseconds that a response may take, colon, requests that may wait"""
+        """lane -> milliseconds that a response may take, requests that may wait, and `timed` for Server-Timing; colons between"""
         return f"{self.directory}/policies.map"
 
     @property
@@ -140,7 +138,7 @@ def _defaults(pool: Pool) -> str:
     timeout queue {QUEUE_S}s
     timeout http-request {HEAD_S}s
     timeout http-keep-alive {IDLE_S}s
-    unique-id-format %[uuid]
+    unique-id-format %[uuid,regsub(-,,g),bytes(16,16)]
 """
 
 
@@ -150,22 +148,6 @@ _LOG = (
     '"queue_ms":%Tw,"connect_ms":%Tc,"response_ms":%Tr,"bytes":%B,"tries":"%rc",'
     '"host":"%[var(txn.told_host),json(utf8s)]","path":"%[var(txn.told_path),json(utf8s)]"}'
 )
-_TITLES = {
-    500: "Our mistake",
-    502: "Interrupted",
-    503: "Too many visitors",
-    504: "Too slow",
-}
-
-
-def _pages() -> list[str]:
-    """Of requests in a lane; what the UserProxies have to say they say themselves."""
-    return [
-        f'    http-error status {status} content-type "text/html; charset=utf-8" lf-string "<!doctype html><title>{title}</title>'
-        f'<h1>{title}</h1><p>Please try again.</p><p><small>Request %[unique-id]</small></p>"'
-        " hdr Cache-Control no-store hdr Retry-After 5 hdr X-Request-Id %[unique-id]"
-        for status, title in _TITLES.items()
-    ]
 
 
 def _frontend(pool: Pool) -> str:
@@ -175,49 +157,14 @@ def _frontend(pool: Pool) -> str:
         f"    log-format '{_LOG}'",
         "    http-request set-var(txn.told_host) req.hdr(host)",
         "    http-request set-var(txn.told_path) url",
-        *_pages(),
+        f"    acl plain_host req.hdr(host) -m reg -i '{_HOST}'",
+        *answers.errors(),
+        *answers.preparation(),
+        *forwarding.cleaning(pool.trusted),
+        *forwarding.forwarded(),
+        *_choice(pool),
     ]
-    lines += [f"    acl plain_host req.hdr(host) -m reg -i '{_HOST}'"]
-    lines += _cleaning(pool) + _forwarded() + _choice(pool)
     return "\n".join(lines) + "\n"
-
-
-def _cleaning(pool: Pool) -> list[str]:
-    """Before anything else: what only we may say, and what is said only from hop to hop."""
-    believed = [f"    acl trusted src {' '.join(pool.trusted)}"] if pool.trusted else []
-    return [
-        *believed,
-        f"    http-request del-header '{_OURS}' -m reg",
-        f"    http-request del-header '{_NEVER_BELIEVED}' -m reg",
-        f"    http-request del-header '{_TOLD}' -m reg" + (" unless trusted" if pool.trusted else ""),
-        f"    http-request del-header '{_HOP_BY_HOP}' -m reg",
-    ]
-
-
-def _forwarded() -> list[str]:
-    """As headers.with_forwarded does it; what is left of these headers is believed."""
-    lines = [
-        "    http-request set-var(txn.proto) req.fhdr(x-forwarded-proto)",
-        "    http-request set-var(txn.proto) str(http) unless { var(txn.proto) -m str http https }",
-        "    http-request set-header X-Forwarded-Proto %[var(txn.proto)]",
-        *(
-            f"    http-request set-header {name} %[req.fhdr({name})] if {{ req.fhdr({name}) -m found }}"
-            for name in ("X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix")
-        ),
-        "    http-request set-header X-Forwarded-Host %[req.hdr(host)] unless { req.fhdr(X-Forwarded-Host) -m found }",
-        "    http-request set-var(txn.for) src",
-        "    http-request set-var-fmt(txn.element) for=%[src]",
-        '    http-request set-var-fmt(txn.element) "for=\\"[%[src]]\\"" if { src -m sub : }',
-        '    http-request set-var-fmt(txn.element) "%[var(txn.element)];host=\\"%[req.hdr(host)]\\"" if plain_host',
-        '    http-request set-var-fmt(txn.element) "%[var(txn.element)];proto=%[var(txn.proto)]"',
-    ]
-    for name, own in (("X-Forwarded-For", "txn.for"), ("Forwarded", "txn.element")):
-        count = f"req.fhdr_cnt({name})"
-        lines += [
-            f'    http-request set-header {name} "%[req.fhdr({name})], %[var({own})]" if {{ {count} eq 1 }}',
-            f"    http-request add-header {name} %[var({own})] unless {{ {count} eq 1 }}",
-        ]
-    return lines
 
 
 def _choice(pool: Pool) -> list[str]:
@@ -225,6 +172,7 @@ def _choice(pool: Pool) -> list[str]:
         "    acl plain_target url_beg /",
         "    acl plain_connection req.fhdr(connection) -m str -i close keep-alive",
         "    acl has_connection req.fhdr(connection) -m found",
+        "    acl special req.fhdr_cnt(connection) gt 1",
         "    acl special req.fhdr(upgrade) -m found",
         "    acl special req.fhdr(expect) -m found",
         "    acl special req.fhdr(accept) -m sub -i text/event-stream",
@@ -284,11 +232,13 @@ def _lane(pool: Pool, number: int) -> str:
         "    http-request set-var(txn.queued) queue",
         "    http-request set-var(txn.room) var(txn.policy),field(2,:),sub(txn.queued)",
         "    http-request deny deny_status 503 if { var(txn.room) -m int le 0 }",
-        f"    http-response del-header '{_OURS}' -m reg",
         # No more than about so many; the others are counted (`stot`), so that it is known how many a line stands for.
         f"    http-request set-var(txn.rate) be_sess_rate({lane_name(number)})",
         f"    http-request set-log-level silent if {{ var(txn.rate) -m int gt {pool.lines_per_s} }} "
         f"!{{ rand({DICE}),mul(txn.rate) -m int lt {DICE * pool.lines_per_s} }}",
+        *forwarding.of_responses(),
+        '    http-response add-header Server-Timing "queue;dur=%Tw, firstbyte;dur=%Tr" '
+        "if { var(txn.policy),field(3,:) -m str timed }",
         *sticky.lines(pool.tokens),
         f"    server-template {SLOT} 1-{pool.slots} 127.0.0.1:1 weight 100 disabled track controller/alive",
         "    option allbackups",

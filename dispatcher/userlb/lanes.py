@@ -46,10 +46,11 @@ class Site:
     response_ms: int
     queue_max: int
     sticky: bool = False
+    server_timing: bool = False
 
     @property
     def policy(self) -> str:
-        return f"{self.response_ms}:{self.queue_max}"
+        return f"{self.response_ms}:{self.queue_max}" + (":timed" if self.server_timing else "")
 
 
 @dataclass(frozen=True, order=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from tests.addons.conftest import World
 from tests.fakes import sites
 
 
@@ -20,3 +21,19 @@ async def test_200_first_requests_are_one_start(world):
     assert [r.status for r in responses] == [200] * 200
     assert site.starts == 1
     assert len(world.agent.ensures) == 1
+
+
+async def test_what_a_userlb_wrote_of_the_client_stays_as_it_is(tmp_path):
+    world = World(tmp_path, userlbs=("127.0.0.0/8",))
+    await world.start()
+    try:
+        await world.site("blog", sites.echo_head)
+        told = {"x_forwarded_for": "1.2.3.4, 5.6.7.8", "x_forwarded_proto": "https", "forwarded": "for=5.6.7.8"}
+        lines = (await world.ask("blog.test", **told)).body.decode().lower().split("\r\n")
+        assert [line for line in lines if "forwarded" in line] == [
+            "x-forwarded-for: 1.2.3.4, 5.6.7.8",
+            "x-forwarded-proto: https",
+            "forwarded: for=5.6.7.8",
+        ]
+    finally:
+        await world.close()

@@ -9,7 +9,7 @@ import resource
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -44,8 +44,10 @@ class Front:
     def port(self) -> int:
         return int(self.pool.listen[0].rpartition(":")[2])
 
-    async def site(self, name: str, port: int = 0, *, takes_s: float = 0.0, answers: bool = True) -> str:
-        """Its address. Its body is its name; without an answer it closes the connection."""
+    async def site(
+        self, name: str, port: int = 0, *, takes_s: float = 0.0, answers: bool = True, says: bytes = b""
+    ) -> str:
+        """Its address. Its body is its name; without an answer it `says` something else and closes the connection."""
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
@@ -53,7 +55,9 @@ class Front:
                 if name in self.dies:
                     self.servers.pop(name).close()
                 await asyncio.sleep(takes_s)
-                if answers:
+                if not answers:
+                    writer.write(says)
+                else:
                     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(name), name.encode()))
             except asyncio.IncompleteReadError:
                 pass
@@ -71,7 +75,8 @@ class Front:
 
 
 @pytest.fixture
-async def front() -> AsyncIterator[Front]:
+async def front(request: pytest.FixtureRequest) -> AsyncIterator[Front]:
+    """With what an indirect parameter says of its pool."""
     directory = tempfile.mkdtemp(prefix="fc-userlb-")  # short: a socket's path has 108 characters
     proxy, listen = free_port(), free_port()
     open_files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -79,6 +84,7 @@ async def front() -> AsyncIterator[Front]:
         (f"127.0.0.1:{listen}",), (f"127.0.0.1:{proxy}",), (), directory,
         lanes=2, slots=2, connections_max=min(200, open_files_max // 3), lines_per_s=20,
     )  # fmt: skip
+    pool = replace(pool, **getattr(request, "param", {}))
     file = _write(pool)
     front = Front(pool, Runtime(pool))
     await front.site("proxy", proxy)
@@ -106,7 +112,7 @@ async def front() -> AsyncIterator[Front]:
 def _write(pool: Pool) -> Path:
     for path in pool.maps:
         Path(path).touch()
-    file = Path(pool.directory, "haproxy.cfg")
+    file = Path(pool.configuration)
     file.write_text(config.text(pool))
     return file
 

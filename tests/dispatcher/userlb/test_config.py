@@ -22,9 +22,8 @@ def test_haproxy_accepts_it_with_all_its_lanes(tmp_path: Path) -> None:
     pool = Pool(("127.0.0.1:8080", "[::1]:8080"), ("127.0.0.1:8082", "127.0.0.1:8083"), ("10.0.0.0/8",), str(tmp_path))
     for path in pool.maps:
         Path(path).touch()
-    file = tmp_path / "haproxy.cfg"
-    file.write_text(config.text(pool))
-    done = subprocess.run(["haproxy", "-c", "-f", str(file)], capture_output=True, text=True)
+    Path(pool.configuration).write_text(config.text(pool))
+    done = subprocess.run(["haproxy", "-c", "-f", pool.configuration], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

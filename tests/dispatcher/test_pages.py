@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from addons import pages
+from dispatcher import pages
 from dispatcher.problems import HTTP_STATUS, Code, Problem
 
 SECRET = "100.96.0.5:80 </p><script>alert(1)</script>"

@@ -1,4 +1,5 @@
-"""What a proxy says in its own name: error pages, the waiting page. Pure. No address, path or reason of the inside is shown."""
+"""What a proxy or the UserLB says in its own name: error pages, the waiting page. Pure. No address, path or reason of the inside is
+shown."""
 
 import html
 import json
