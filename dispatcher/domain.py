@@ -18,9 +18,11 @@ from dispatcher import units
 
 _APP_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DOMAIN = re.compile(r"(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_URL_PATH = re.compile(r"/|(?:/[A-Za-z0-9._~-]+)+/?")
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 CONTAINERS_MAX = 1000  # of one app
+MAINTENANCE_PAGE_BYTES_MAX = 64 << 10
 UID_FIRST, UID_LAST = (
     200_000,
     2_000_000_000,
@@ -134,6 +136,39 @@ class Io(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     write_iops: IoRate | None = None
 
 
+class Front(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the UserLB does for an app before, or instead of, a container. Rates are averaged over ten seconds."""
+
+    https: bool = False  # plain requests are sent to https
+    hsts_s: Annotated[int, msgspec.Meta(ge=1, le=10 * 366 * 86400)] | None = (
+        None  # browsers come by https alone for so long
+    )
+    requests_per_s: Annotated[float, msgspec.Meta(ge=0.1, le=1e6)] | None = None  # more are answered 429
+    client_requests_per_s: Annotated[float, msgspec.Meta(ge=0.1, le=1e6)] | None = None  # of one client's address
+    in_flight_max: Annotated[int, msgspec.Meta(ge=1)] | None = (
+        None  # requests under way, waiting ones included; more are answered 429
+    )
+    body_bytes_max: Annotated[int, msgspec.Meta(ge=1, le=1 << 50)] | None = None  # of a request; more is answered 413
+    maintenance_page: str = ""  # HTML, shown to browsers while the switch stands on `maintenance`
+    # URL path -> path in the container, beneath a mount. One that ends with `/` is a tree. Served without waking the app.
+    static: Annotated[dict[str, str], msgspec.Meta(max_length=64)] = {}
+
+    def __post_init__(self) -> None:
+        if len(self.maintenance_page.encode()) > MAINTENANCE_PAGE_BYTES_MAX:
+            raise ValueError(f"front.maintenance_page has more than {MAINTENANCE_PAGE_BYTES_MAX} bytes")
+        if self.hsts_s is not None and not self.https:
+            raise ValueError("front.hsts_s needs front.https: a browser that was told so cannot come otherwise")
+        for url, path in self.static.items():
+            if not _URL_PATH.fullmatch(url):
+                raise ValueError(
+                    f"front.static {url!r} is not a path such as /robots.txt or /assets/ of A-Z, a-z, 0-9 and ._~/-"
+                )
+            if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+                raise ValueError(f"front.static {path!r} is not an absolute path without '..'")
+            if url.endswith("/") != path.endswith("/"):
+                raise ValueError(f"front.static {url!r}: {path!r} is not alike; a tree ends with '/' on both sides")
+
+
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
@@ -157,6 +192,7 @@ class AppSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     image: str = ""  # its root: the current version of this one on the Compute; absent: the Compute's own /usr
     definition: str = ""  # of the operator's, on the Compute: what this spec leaves at its default is as that says
     policy: Policy = Policy()
+    front: Front = Front()
 
     def __post_init__(self) -> None:
         if not (self.command or self.image or self.definition):

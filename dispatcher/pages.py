@@ -34,6 +34,8 @@ _WORDS: dict[Code, _Words] = {
     Code.SWITCHED_OFF: _Words("Switched off", "This site is switched off.", 3600),
     Code.MAINTENANCE: _Words("Back soon", "This site is being worked on and will be back soon.", 300),
     Code.QUEUE_FULL: _Words("Too many visitors", "More requests wait for this site than it can take.", 5),
+    Code.TOO_MANY_REQUESTS: _Words("Too many requests", "More requests came than this site allows.", 5),
+    Code.BODY_TOO_LARGE: _Words("Too large", "What was sent is larger than this site takes."),
     Code.START_TIMEOUT: _Words("Slow start", "The site takes too long to start. Please try again.", 10),
     Code.START_FAILED: _Words("Cannot start", "The site does not start. Its owner finds the reason in its events.", 30),
     Code.BACKING_OFF: _Words("Cannot start", "The site failed to start a moment ago and is tried again soon.", 30),

@@ -14,6 +14,8 @@ class Code(StrEnum):
     SWITCHED_OFF = "switched_off"
     MAINTENANCE = "maintenance"
     QUEUE_FULL = "queue_full"  # bounded per app and in total: refused at once
+    TOO_MANY_REQUESTS = "too_many_requests"  # of one client, or to one app, than it allows
+    BODY_TOO_LARGE = "body_too_large"
     START_TIMEOUT = "start_timeout"  # still starting when its time was over
     START_FAILED = "start_failed"  # exited, never listens, command not found: with the reason
     BACKING_OFF = "backing_off"  # it failed a moment ago; retry_after_s says when it is tried again
@@ -35,6 +37,8 @@ HTTP_STATUS: dict[Code, int] = {
     Code.SWITCHED_OFF: 503,
     Code.MAINTENANCE: 503,
     Code.QUEUE_FULL: 503,
+    Code.TOO_MANY_REQUESTS: 429,
+    Code.BODY_TOO_LARGE: 413,
     Code.START_TIMEOUT: 503,
     Code.START_FAILED: 503,
     Code.BACKING_OFF: 503,

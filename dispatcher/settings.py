@@ -37,6 +37,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     userproxy_workers: int = 1  # UserProxies of this host: see `of_worker`
     webdispatcher_listen: str = "127.0.0.1:8081"
     userlb_listen: str = ""  # HOST:PORT of the UserLB; "off": none; absent: ./quickstart chooses (docs/lanes.md)
+    userlb_secure_listen: str = ""  # HOST:PORT where it takes TLS; absent: nowhere
+    certificate_dir: str = (
+        "/etc/fastcontainer/certificates"  # NAME.pem: certificate, chain and key, for the UserLB's user
+    )
+    proxy_protocol: tuple[str, ...] = ()  # networks of balancers that begin each connection with the PROXY protocol
+    client_requests_per_s: int = 0  # of one client's address, over all apps; 0: any number
+    client_connections: int = 0  # of one client's address, open at once; 0: any number
     userproxy_metrics: str = "127.0.0.1:9180"
     webdispatcher_metrics: str = "127.0.0.1:9181"
     agent_metrics: str = "127.0.0.1:9182"

@@ -105,6 +105,32 @@ class Flags:
         bool | None, _flag("--wake-by-bots/--no-wake-by-bots", "Let listed bots and health checks wake it.")
     ] = None
 
+    https: Annotated[bool | None, _flag("--https/--no-https", "Send plain requests to https (at a UserLB).")] = None
+    hsts: Annotated[
+        Text, _flag("--hsts", "Tell browsers to come by https alone for so long; '' to tell them nothing.", "TIME")
+    ] = None
+    requests: Annotated[Text, _flag("--requests", "Requests a second that it takes; '' for any number.", "RATE")] = None
+    client_requests: Annotated[
+        Text, _flag("--client-requests", "The same, of one client's address; '' for any number.", "RATE")
+    ] = None
+    in_flight: Annotated[
+        Text, _flag("--in-flight", "Requests that may be under way, waiting ones included; '' for any number.", "COUNT")
+    ] = None
+    body_max: Annotated[
+        Text, _flag("--body-max", "How large the body of a request may be, such as 10M; '' for any size.", "SIZE")
+    ] = None
+    maintenance_page: Annotated[
+        Text, _flag("--maintenance-page", "HTML shown while its switch says maintenance; '' for ours.", "FILE")
+    ] = None
+    static: Annotated[
+        Many,
+        _flag(
+            "--static",
+            "A path, or a tree that ends with '/', served from a mount without waking it (at a UserLB); repeatable, '' for none.",
+            "URL=PATH",
+        ),
+    ] = None
+
     def words(self) -> dict[str, str]:
         """What has a key of its own and is changed while it runs."""
         given = {"containers": self.containers, "cpu": self.cpu, "memory": self.memory, "switch": self.switch}

@@ -1,9 +1,10 @@
-"""From flags, or from the JSON a person wrote, to an app's spec. Pure; a refusal names field, value and rule."""
+"""From flags, or from the JSON a person wrote, to an app's spec. Pure, but for the file that holds a maintenance page; a refusal
+names field, value and rule."""
 
 import re
 import shlex
 from collections.abc import Callable, Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -86,7 +87,47 @@ def _built(values: dict[str, Any], flags: Flags, cwd: str) -> AppSpec:
     values["env"] = values.get("env", {}) | dict(parse_env(word) for word in flags.env or ())
     if policy := values.pop("policy", {}) | _policy(flags):
         values["policy"] = policy
+    if front := values.pop("front", {}) | _front(flags, cwd):
+        values["front"] = front
     return _converted(values)
+
+
+def _front(flags: Flags, cwd: str) -> dict[str, Any]:
+    parsers: dict[str, tuple[str, Callable[[str], Any]]] = {
+        "hsts": ("hsts_s", lambda word: int(parse_duration(word))),
+        "requests": ("requests_per_s", float),
+        "client_requests": ("client_requests_per_s", float),
+        "in_flight": ("in_flight_max", _count),
+        "body_max": ("body_bytes_max", parse_size),
+    }
+    values: dict[str, Any] = {}
+    for name, (field, parse) in parsers.items():
+        if (word := getattr(flags, name)) is not None:
+            values[field] = _parsed(name, parse, word) if word else None
+    if flags.https is not None:
+        values["https"] = flags.https
+    if flags.maintenance_page is not None:
+        values["maintenance_page"] = _page(flags.maintenance_page, cwd)
+    if flags.static is not None:
+        values["static"] = dict(parse_static(word) for word in flags.static if word)
+    return values
+
+
+def _page(word: str, cwd: str) -> str:
+    if not word:
+        return ""
+    try:
+        return Path(_absolute(word, cwd)).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem(Code.INVALID, f"maintenance_page {word!r}: {error}", hint="a file of HTML in UTF-8") from error
+
+
+def parse_static(word: str) -> tuple[str, str]:
+    url, separator, path = word.partition("=")
+    if not separator:
+        hint = "such as /robots.txt=/srv/www/robots.txt or /assets/=/srv/www/assets/"
+        raise Problem(Code.INVALID, f"static: {word!r} is not URL=PATH", hint=hint)
+    return url, path
 
 
 def parse_ports(word: str) -> list[int]:

@@ -658,7 +658,7 @@ class Agent:
 
 
 def _must_restart(app: App, life: Life) -> bool:
-    """It differs in what only a new process can take in; the policy is read anew at each decision."""
+    """It differs in what only a new process can take in; the policy is read anew at each decision, `front` is the UserLB's."""
     old = life.app
-    live = {name: getattr(old.spec, name) for name in ("policy", *LIVE)}
+    live = {name: getattr(old.spec, name) for name in ("policy", "front", *LIVE)}
     return msgspec.structs.replace(app.spec, **live) != old.spec or app.uid != old.uid

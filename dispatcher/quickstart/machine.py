@@ -30,6 +30,8 @@ ROUTE_KEY_BYTES = 32
 def listeners(settings: Settings) -> list[tuple[str, str]]:
     """Who will listen where, each with the name of the setting that says so."""
     front = [(setting_of_front(settings), settings.userlb_listen)] if settings.userlb_listen else []
+    if settings.userlb_listen and settings.userlb_secure_listen:
+        front.append(("userlb_secure_listen", settings.userlb_secure_listen))
     return [
         *front,
         ("etcd", settings.etcd[0]),

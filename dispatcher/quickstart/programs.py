@@ -30,6 +30,7 @@ class Program:
     stop_signal: str = "TERM"
 
 
+LOOPBACK = ("127.0.0.0/8", "::1/128")  # where the UserLB of this machine comes from
 USERPROXY_BEHIND = 2  # so many ports above the UserLB's, which is where the UserProxy would be without it
 
 
@@ -37,6 +38,7 @@ def placed(settings: Settings, *, has_haproxy: bool) -> Settings:
     """With the UserLB at the UserProxy's address, which moves behind it, unless somebody has said where it is to be, or `off`."""
     if settings.userlb_listen == "off" or not has_haproxy:
         return msgspec.structs.replace(settings, userlb_listen="")
+    settings = msgspec.structs.replace(settings, userlbs=settings.userlbs or LOOPBACK)
     if settings.userlb_listen:
         return settings
     front = settings.userproxy_listen

@@ -15,7 +15,7 @@ an address may be another site's one day. Then all goes to the UserProxies until
 import hashlib
 from dataclasses import dataclass
 
-from dispatcher.userlb import answers, forwarding, sticky
+from dispatcher.userlb import answers, entry, forwarding, sticky
 
 DICE = 10_000
 LABELS_MAX = 8  # of a host name above which wildcards are looked for; deeper names go to the UserProxies
@@ -23,6 +23,9 @@ COLD = "cold"  # in a map, instead of a lane: the UserProxies
 QUEUE_S = 30
 CONNECT_MS, RETRIES = 500, 3  # a retry waits for CONNECT_MS, in which the agent's word of a death has long arrived
 CLIENT_S, HEAD_S, IDLE_S = 600, 10, 60  # IDLE_S: below the UserProxies' own, so that it is not they who close first
+# A request's head, or a response's, may have the difference; what we add to it the rest.
+BUFFER_BYTES, REWRITE_BYTES = 20 << 10, 4 << 10
+FIELDS_MAX = 128
 FOR_EVER = "24d"  # near the longest time that HAProxy knows
 BACKUP = "proxy"  # names of servers in a lane: the slots are SLOT1 and so on
 SLOT = "s"
@@ -39,6 +42,11 @@ class Pool:
     proxies: tuple[str, ...]  # HOST:PORT of the UserProxies
     trusted: tuple[str, ...]  # networks whose X-Forwarded-* are believed
     directory: str
+    secure: tuple[str, ...] = ()  # HOST:PORT for TLS
+    speak_proxy: tuple[str, ...] = ()  # networks of load balancers whose connections begin with the PROXY protocol
+    files: str = ""  # socket of `fastcontainer files`
+    client_requests_per_s: float | None = None  # of one client's address, over all apps
+    client_connections: int | None = None
     lanes: int = 200
     slots: int = 8
     connections_max: int = 10_000
@@ -81,6 +89,28 @@ class Pool:
         return f"{self.directory}/tokens.map"
 
     @property
+    def certificates(self) -> str:
+        """Where their PEMs lie, by name."""
+        return f"{self.directory}/certificates"
+
+    @property
+    def certificate_list(self) -> str:
+        return f"{self.directory}/certificates.list"
+
+    @property
+    def challenges(self) -> str:
+        """token -> key authorization"""
+        return f"{self.directory}/challenges.map"
+
+    @property
+    def front_maps(self) -> tuple[str, str, str, str]:
+        """fronts.py: rules of hosts, of wildcards; files and trees that are served without their app"""
+        hosts, wildcards, files, trees = (
+            f"{self.directory}/{name}.map" for name in ("rules", "wildrules", "files", "trees")
+        )
+        return hosts, wildcards, files, trees
+
+    @property
     def maps(self) -> tuple[str, ...]:
         return self.hosts, self.wildcards, self.policies, self.tokens
 
@@ -100,6 +130,8 @@ def text(pool: Pool) -> str:
             _defaults(pool),
             _frontend(pool),
             _userproxies(pool),
+            entry.tables(),
+            *([entry.files_backend(pool.files)] if pool.files else []),
             _controller(pool),
             *(_lane(pool, number) for number in range(pool.lanes)),
         ]
@@ -121,6 +153,10 @@ def _global(pool: Pool, version: str) -> str:
     maxconn {pool.connections_max}
     nbthread 1
     log {pool.log_socket} len 8192 format raw local0
+    tune.bufsize {BUFFER_BYTES}
+    tune.maxrewrite {REWRITE_BYTES}
+    tune.http.maxhdr {FIELDS_MAX}
+    ssl-default-bind-options ssl-min-ver TLSv1.2
 """
 
 
@@ -151,16 +187,33 @@ _LOG = (
 
 
 def _frontend(pool: Pool) -> str:
-    # Only here: backends would log the state of their servers.
-    lines = ["frontend web", "    log global", *(f"    bind {address}" for address in pool.listen)]
-    lines += [
+    hosts, wildcards, files, trees = pool.front_maps
+    lines = [
+        "frontend web",
+        "    log global",  # only here: backends would log the state of their servers
+        *(f"    bind {address}" for address in pool.listen),
+        *(f"    bind {address} ssl crt-list {pool.certificate_list} alpn h2,http/1.1" for address in pool.secure),
+        *(
+            [f"    tcp-request connection expect-proxy layer4 if {{ src {' '.join(pool.speak_proxy)} }}"]
+            if pool.speak_proxy
+            else []
+        ),
+        *entry.clients(pool.client_requests_per_s, pool.client_connections),
         f"    log-format '{_LOG}'",
         "    http-request set-var(txn.told_host) req.hdr(host)",
-        "    http-request set-var(txn.told_path) url",
+        "    http-request set-var(txn.told_path) pathq",
         f"    acl plain_host req.hdr(host) -m reg -i '{_HOST}'",
         *answers.errors(),
         *answers.preparation(),
         *forwarding.cleaning(pool.trusted),
+        *forwarding.proto(),
+        "    http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower if plain_host",
+        *entry.client_rate(pool.client_requests_per_s),
+        *entry.challenges(pool.challenges),
+        *entry.rules_of_host(hosts, wildcards, LABELS_MAX),
+        *entry.redirect(),
+        *entry.app_limits(),
+        *(entry.static(files, trees) if pool.files else []),
         *forwarding.forwarded(),
         *_choice(pool),
     ]
@@ -170,6 +223,7 @@ def _frontend(pool: Pool) -> str:
 def _choice(pool: Pool) -> list[str]:
     lines = [
         "    acl plain_target url_beg /",
+        "    acl plain_target fc_http_major 2",  # where HAProxy makes the target from :scheme, :authority and :path
         "    acl plain_connection req.fhdr(connection) -m str -i close keep-alive",
         "    acl has_connection req.fhdr(connection) -m found",
         "    acl special req.fhdr_cnt(connection) gt 1",
@@ -177,11 +231,11 @@ def _choice(pool: Pool) -> list[str]:
         "    acl special req.fhdr(expect) -m found",
         "    acl special req.fhdr(accept) -m sub -i text/event-stream",
         "    acl special method CONNECT TRACE",
+        "    acl special var(txn.uncounted) -m bool",
         "    http-request set-var(txn.plain) bool(true) if plain_host plain_target !special !has_connection",
         "    http-request set-var(txn.plain) bool(true) if plain_host plain_target !special plain_connection",
         "    acl plain var(txn.plain) -m bool",
         "    acl chosen var(txn.lane) -m found",
-        "    http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower if plain",
         f"    http-request set-var(txn.lane) var(txn.host),map({pool.hosts}) if plain",
         "    http-request set-var(txn.above) var(txn.host) if plain !chosen",
     ]
@@ -194,6 +248,7 @@ def _choice(pool: Pool) -> list[str]:
     return [
         *lines,
         "    http-request disable-l7-retry unless METH_GET or METH_HEAD or METH_OPTIONS or { method PUT DELETE }",
+        *(["    use_backend files if { var(txn.kind) -m found } { nbsrv(files) gt 0 }"] if pool.files else []),
         f"    use_backend %[var(txn.lane)] if chosen !{{ var(txn.lane) -m str {COLD} }}",
         "    default_backend userproxies",
     ]

@@ -9,6 +9,7 @@ import logging
 import resource
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from dispatcher.compute.protocol import Gone, Live
 from dispatcher.problems import Code, Problem
 from dispatcher.settings import Settings
 from dispatcher.tasks import Tasks
+from dispatcher.userlb import entrance
 from dispatcher.userlb.config import Pool
 from dispatcher.userlb.controller import Controller
 from dispatcher.userlb.digesting import Digests
+from dispatcher.userlb.gate import Gate
 from dispatcher.userlb.link import LaneLink
 from dispatcher.userlb.logs import LogReader
 
@@ -48,6 +51,10 @@ def pool_of(settings: Settings) -> Pool:
         proxies=tuple(each.userproxy_listen for each in settings.userproxies),
         trusted=settings.trusted_proxies,
         directory=settings.userlb_dir,
+        secure=(settings.userlb_secure_listen,) if settings.userlb_secure_listen else (),
+        speak_proxy=settings.proxy_protocol,
+        client_requests_per_s=settings.client_requests_per_s or None,
+        client_connections=settings.client_connections or None,
         connections_max=min(CONNECTIONS_MAX, (open_files_max - DESCRIPTORS_KEPT) // 2),
     )
 
@@ -69,6 +76,8 @@ class UserLB:
             changed=self._containers_changed,
         )
         self.controller = Controller(pool, self._cache, self._link, digests=digests, log=self._logs)
+        self._gate = Gate(pool, self._cache, self._store, settings.certificate_dir)
+        self._pool = pool
         self._alive_socket = pool.alive_socket
         self._alive: asyncio.Server | None = None
 
@@ -81,11 +90,14 @@ class UserLB:
         self._alive = await asyncio.start_unix_server(self._say_alive, self._alive_socket)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._access_log.reopen)
         self._link.start()
+        entrance.prepare(self._pool, time.time())
         await self.controller.haproxy.obtain()
+        self._tasks.start(self._gate.private.run(), name="follow the UserLB's keys")
         self._tasks.start(self._control(), name="control lanes")
 
     async def _control(self) -> None:
         await self._cache.start()
+        self._tasks.start(self._gate.run(), name="keep the entrance")
         await self._link.synced.wait()
         await self.controller.run()
 

@@ -25,13 +25,19 @@ def cleaning(trusted: Sequence[str]) -> list[str]:
     ]
 
 
-def forwarded() -> list[str]:
-    """As headers.with_forwarded does it; what is left of these headers is believed."""
-    lines = [
+def proto() -> list[str]:
+    """http or https, as the client sees it; what is left of X-Forwarded-Proto is believed."""
+    return [
         "    http-request set-var(txn.proto) req.fhdr(x-forwarded-proto)",
         "    acl told_proto var(txn.proto) -m str http https",
         "    http-request set-var(txn.proto) str(https) if { ssl_fc } !told_proto",
         "    http-request set-var(txn.proto) str(http) if !told_proto",
+    ]
+
+
+def forwarded() -> list[str]:
+    """As headers.with_forwarded does it; what is left of these headers is believed."""
+    lines = [
         "    http-request set-header X-Forwarded-Proto %[var(txn.proto)]",
         *(
             f"    http-request set-header {name} %[req.fhdr({name})] if {{ req.fhdr({name}) -m found }}"

@@ -58,6 +58,19 @@ class Runtime:
         fields = dict(line.partition(": ")[::2] for line in answer)
         return Info(int(fields["Pid"]), fields.get("description", ""))
 
+    async def say(self, word: str, payload: str = "") -> list[str]:
+        """The lines of the answer to one command. `payload`: text without empty lines that belongs to it. Raises OSError."""
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await asyncio.open_unix_connection(self._pool.socket)
+            try:
+                writer.write(f"{word} <<\n{payload.strip()}\n\n".encode() if payload else f"{word}\n".encode())
+                text = (await reader.read()).decode()
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+        return [line for line in text.split("\n") if line]
+
     async def read(self) -> Actual:
         """All that there is: some hundred kilobytes."""
         maps = [f"show map {path}" for path in self._pool.maps]

@@ -6,7 +6,7 @@ import typer
 
 from dispatcher.cli.apps import group
 from dispatcher.cli.flags import Flags
-from dispatcher.domain import AppSpec, Policy
+from dispatcher.domain import AppSpec, Front, Policy
 
 
 def options(command: str) -> set[str]:
@@ -26,7 +26,11 @@ def test_every_field_of_spec_and_policy_has_a_flag() -> None:
     names = {field.name for field in fields(Flags)} | {"command", "mounts"}
     spec = {name.removesuffix("_bps") for name in AppSpec.__struct_fields__}
     wanted = {*spec, *(name.removesuffix("_s") for name in Policy.__struct_fields__)} - {"policy"}
-    assert wanted - names == set()
+    assert wanted - {"front"} - names == set()
+    front = {
+        each.removesuffix("_s").removesuffix("_per").replace("_bytes_max", "_max") for each in Front.__struct_fields__
+    }
+    assert {each.replace("in_flight_max", "in_flight") for each in front} - names == set()
 
 
 def test_what_concerns_the_spec() -> None:

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.cli.flags import Flags
 from dispatcher.cli.spec import changed_spec, format_spec, new_spec, parse_env, parse_mount, parse_spec
-from dispatcher.domain import AppSpec, ImageAt, Io, Mount, Policy, Start, WhileStarting
+from dispatcher.domain import AppSpec, Front, ImageAt, Io, Mount, Policy, Start, WhileStarting
 from dispatcher.problems import Problem
 
 
@@ -76,6 +78,64 @@ def test_new_spec() -> None:
         io=Io(10 << 20, 5 << 20, 200),
         policy=policy,
     )
+
+
+def test_what_the_userlb_does_for_it(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("<p>soon")
+    flags = Flags(
+        run="x",
+        https=True,
+        hsts="1d",
+        requests="0.5",
+        client_requests="2",
+        in_flight="3",
+        body_max="10M",
+        maintenance_page="page.html",
+        static=["/robots.txt=/w/robots.txt", "/css/=/w/css/"],
+    )
+    front = Front(
+        https=True,
+        hsts_s=86400,
+        requests_per_s=0.5,
+        client_requests_per_s=2.0,
+        in_flight_max=3,
+        body_bytes_max=10 << 20,
+        maintenance_page="<p>soon",
+        static={"/robots.txt": "/w/robots.txt", "/css/": "/w/css/"},
+    )
+    spec = new_spec(flags, str(tmp_path))
+    assert spec.front == front
+    nothing = Flags(
+        https=False,
+        hsts="",
+        requests="",
+        client_requests="",
+        in_flight="",
+        body_max="",
+        maintenance_page="",
+        static=[""],
+    )
+    assert changed_spec(spec, nothing, "/").front == Front()
+    assert changed_spec(spec, Flags(hsts=""), "/").front.requests_per_s == 0.5
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (Flags(run="x", hsts="1d"), "front.hsts_s needs front.https"),
+        (Flags(run="x", static=["/a"]), "'/a' is not URL=PATH"),
+        (Flags(run="x", static=["a=/b"]), "'a' is not a path such as /robots.txt"),
+        (Flags(run="x", static=["/a/=/b"]), "a tree ends with '/' on both sides"),
+        (Flags(run="x", static=["/a=/b/../c"]), "without '..'"),
+        (Flags(run="x", requests="0"), "front.requests_per_s 0.0: Expected `float` >= 0.1"),
+        (Flags(run="x", body_max="x"), "body_max"),
+        (Flags(run="x", maintenance_page="none.html"), "maintenance_page 'none.html'"),
+    ],
+)
+def test_what_the_userlb_cannot_do(flags: Flags, said: str, tmp_path: Path) -> None:
+    with pytest.raises(Problem) as refusal:
+        new_spec(flags, str(tmp_path))
+    assert said in str(refusal.value)
 
 
 def test_no_flags_change_nothing() -> None:

@@ -5,9 +5,11 @@ world   a whole UserLB, with a CMDB in memory, an agent that is a fake and a ser
 """
 
 import asyncio
+import contextlib
 import resource
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from dispatcher.cmdb.store import Delete, Put
 from dispatcher.compute.protocol import Live
 from dispatcher.domain import AppSpec, Policy
 from dispatcher.settings import Settings
-from dispatcher.userlb import config
+from dispatcher.userlb import config, entrance
 from dispatcher.userlb.config import COLD, Pool
 from dispatcher.userlb.daemon import UserLB
 from dispatcher.userlb.haproxy import Runtime
@@ -39,6 +41,8 @@ class Front:
     heads: list[tuple[str, bytes]] = field(default_factory=list)  # who was asked, and what
     servers: dict[str, asyncio.Server] = field(default_factory=dict)
     dies: set[str] = field(default_factory=set)  # with the next request
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    busy: int = 0
 
     @property
     def port(self) -> int:
@@ -50,11 +54,13 @@ class Front:
         """Its address. Its body is its name; without an answer it `says` something else and closes the connection."""
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.busy += 1
             try:
                 self.heads.append((name, await reader.readuntil(b"\r\n\r\n")))
                 if name in self.dies:
                     self.servers.pop(name).close()
-                await asyncio.sleep(takes_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.over.wait(), takes_s)
                 if not answers:
                     writer.write(says)
                 else:
@@ -63,6 +69,7 @@ class Front:
                 pass
             finally:
                 writer.close()
+                self.busy -= 1
 
         self.servers[name] = await asyncio.start_server(serve, "127.0.0.1", port)
         return f"127.0.0.1:{self.servers[name].sockets[0].getsockname()[1]}"
@@ -106,12 +113,17 @@ async def front(request: pytest.FixtureRequest) -> AsyncIterator[Front]:
         controller.close()
         for server in front.servers.values():
             server.close()
+        front.over.set()
+        async with asyncio.timeout(5):
+            while front.busy:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
         shutil.rmtree(directory)
 
 
 def _write(pool: Pool) -> Path:
     for path in pool.maps:
         Path(path).touch()
+    entrance.prepare(pool, time.time())
     file = Path(pool.configuration)
     file.write_text(config.text(pool))
     return file

@@ -13,6 +13,11 @@ POOL = Pool(
     "/run/fastcontainer/userlb",
     lanes=2,
     slots=3,
+    secure=("0.0.0.0:443", "[::]:443"),
+    speak_proxy=("192.0.2.7/32",),
+    files="/run/fastcontainer/files/files.sock",
+    client_requests_per_s=100.0,
+    client_connections=200,
 )
 
 if __name__ == "__main__":

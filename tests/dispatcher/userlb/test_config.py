@@ -3,11 +3,12 @@
 import asyncio
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from dispatcher.userlb import config
+from dispatcher.userlb import config, entrance
 from dispatcher.userlb.config import COLD, Pool
 from dispatcher.userlb.lanes import Allow, Close, Open, Rescue, Route, SlotId
 
@@ -19,12 +20,18 @@ def names(*routes: tuple[str, str]) -> list[Route]:
 
 
 def test_haproxy_accepts_it_with_all_its_lanes(tmp_path: Path) -> None:
-    pool = Pool(("127.0.0.1:8080", "[::1]:8080"), ("127.0.0.1:8082", "127.0.0.1:8083"), ("10.0.0.0/8",), str(tmp_path))
+    pool = Pool(
+        ("127.0.0.1:8080", "[::1]:8080"), ("127.0.0.1:8082", "127.0.0.1:8083"), ("10.0.0.0/8",), str(tmp_path),
+        secure=("127.0.0.1:8443",), speak_proxy=("10.0.0.0/8",), files=f"{tmp_path}/files.sock", client_connections=9,
+        client_requests_per_s=9.0,
+    )  # fmt: skip
     for path in pool.maps:
         Path(path).touch()
+    entrance.prepare(pool, time.time())
     Path(pool.configuration).write_text(config.text(pool))
     done = subprocess.run(["haproxy", "-c", "-f", pool.configuration], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "[WARNING]" not in done.stderr
 
 
 def test_another_pool_is_another_version(tmp_path: Path) -> None:

@@ -1,0 +1,143 @@
+"""HAProxy's rules for what needs no container: challenges of certificate authorities, redirects, limits, files. Pure.
+
+They stand before the choice of a lane and go for all requests, cold ones too. `txn.host` is the host name where it is a plain one,
+`txn.rules` what fronts.py put into the maps for it.
+"""
+
+from dispatcher.problems import Code
+from dispatcher.userlb import answers
+from dispatcher.userlb.fronts import ANY, NOTHING, PERIOD_S
+
+CHALLENGES = "/.well-known/acme-challenge/"
+CLIENTS_MAX, APPS_MAX = 200_000, 50_000  # rows of the tables that count; the oldest goes when they are full
+
+_APP, _HTTPS, _HSTS, _RATE, _CLIENT_RATE, _IN_FLIGHT, _BODY, _STATIC = range(1, 9)
+
+
+def _field(number: int) -> str:
+    return f"var(txn.rules),field({number},:)"
+
+
+def tables() -> str:
+    """Counters live here; a reload begins them anew."""
+    return f"""backend clients
+    stick-table type ipv6 size {CLIENTS_MAX} expire 2m store conn_cur,gpc0_rate({PERIOD_S}s)
+
+backend apps
+    stick-table type string len 64 size {APPS_MAX} expire 2m store conn_cur,gpc0_rate({PERIOD_S}s)
+
+backend visits
+    stick-table type string len 112 size {CLIENTS_MAX} expire 2m store gpc0_rate({PERIOD_S}s)
+"""
+
+
+def challenges(path: str) -> list[str]:
+    return [
+        f"    acl challenge path_beg {CHALLENGES}",
+        f"    http-request set-var(txn.authorization) path,field(4,/),map({path}) if challenge",
+        '    http-request return status 200 content-type text/plain lf-string "%[var(txn.authorization)]" '
+        "if challenge { var(txn.authorization) -m found }",
+        # Nobody's visitor asks for one: it would wake the site for whoever looks for certificates in the making.
+        answers.refusal(Code.UNKNOWN_HOST, "if challenge"),
+    ]
+
+
+def clients(requests_per_s: float | None, connections: int | None) -> list[str]:
+    """Of one client's address over all apps. A load balancer in front has to tell it by the PROXY protocol, or all are one."""
+    if requests_per_s is None and connections is None:
+        return []
+    lines = ["    tcp-request connection track-sc0 src table clients"]
+    if connections is not None:
+        lines.append(f"    tcp-request connection reject if {{ sc0_conn_cur gt {connections} }}")
+    return lines
+
+
+def client_rate(requests_per_s: float | None) -> list[str]:
+    if requests_per_s is None:
+        return []
+    limit = max(1, round(requests_per_s * PERIOD_S))
+    return [
+        answers.refusal(Code.TOO_MANY_REQUESTS, f"if {{ sc0_gpc0_rate ge {limit} }}"),
+        "    http-request sc-inc-gpc0(0)",
+    ]
+
+
+def rules_of_host(hosts: str, wildcards: str, labels_max: int) -> list[str]:
+    lines = [
+        f"    http-request set-var(txn.rules) var(txn.host),map({hosts}) if plain_host",
+        f"    http-request set-var(txn.wild) str({ANY}),map({wildcards}) if plain_host !{{ var(txn.rules) -m found }}",
+        "    acl looks_further var(txn.wild) -m found",
+        "    acl ruled var(txn.rules) -m found",
+        "    http-request set-var(txn.below) var(txn.host) if looks_further",
+    ]
+    for _ in range(labels_max):
+        lines += [
+            "    http-request set-var(txn.below) var(txn.below),regsub('^[^.]*[.]?','') if looks_further !ruled",
+            f"    http-request set-var(txn.rules) var(txn.below),map({wildcards}) if looks_further !ruled",
+        ]
+    return [*lines, f"    http-request unset-var(txn.rules) if {{ var(txn.rules) -m str {NOTHING} }}"]
+
+
+def redirect() -> list[str]:
+    return [
+        f"    http-request redirect code 308 location https://%[var(txn.host)]%[pathq] "
+        f"if ruled {{ {_field(_HTTPS)} -m str https }} !{{ var(txn.proto) -m str https }}",
+        f"    http-request set-var(txn.hsts) {_field(_HSTS)},add(0) if ruled {{ var(txn.proto) -m str https }}",
+        '    http-after-response set-header Strict-Transport-Security "max-age=%[var(txn.hsts)]" '
+        "if { var(txn.hsts) -m int gt 0 }",
+    ]
+
+
+def app_limits() -> list[str]:
+    """Only what is let through counts against a rate, so that who asks too often gets as much as is allowed, and not nothing."""
+    return [
+        f"    http-request set-var(txn.app) {_field(_APP)} if ruled",
+        f"    http-request set-var(txn.rate) {_field(_RATE)},add(0) if ruled",
+        f"    http-request set-var(txn.client_rate) {_field(_CLIENT_RATE)},add(0) if ruled",
+        f"    http-request set-var(txn.in_flight) {_field(_IN_FLIGHT)},add(0) if ruled",
+        f"    http-request set-var(txn.body_max) {_field(_BODY)},add(0) if ruled",
+        "    acl has_rate var(txn.rate) -m int gt 0",
+        "    acl has_client_rate var(txn.client_rate) -m int gt 0",
+        "    acl has_in_flight var(txn.in_flight) -m int gt 0",
+        "    acl has_body_max var(txn.body_max) -m int gt 0",
+        "    http-request set-var(txn.body_over) req.fhdr(content-length),sub(txn.body_max) if has_body_max",
+        answers.refusal(Code.BODY_TOO_LARGE, "if has_body_max { var(txn.body_over) -m int gt 0 }"),
+        # Of what says no length the UserProxies count the bytes.
+        "    acl unsized req.fhdr(transfer-encoding) -m found",
+        "    acl unsized fc_http_major 2",
+        "    acl sized req.fhdr(content-length) -m found",
+        "    http-request set-var(txn.uncounted) bool(true) if has_body_max unsized !sized !METH_GET !METH_HEAD",
+        "    http-request set-var(txn.visit) src,concat(-,txn.app) if has_client_rate",
+        "    http-request track-sc2 var(txn.visit) table visits if has_client_rate",
+        "    http-request set-var(txn.client_over) sc2_gpc0_rate,sub(txn.client_rate) if has_client_rate",
+        answers.refusal(Code.TOO_MANY_REQUESTS, "if has_client_rate { var(txn.client_over) -m int ge 0 }"),
+        "    http-request track-sc1 var(txn.app) table apps if has_rate or has_in_flight",
+        "    http-request set-var(txn.over) sc1_gpc0_rate,sub(txn.rate) if has_rate",
+        answers.refusal(Code.TOO_MANY_REQUESTS, "if has_rate { var(txn.over) -m int ge 0 }"),
+        "    http-request set-var(txn.crowd) sc1_conn_cur,sub(txn.in_flight) if has_in_flight",
+        answers.refusal(Code.TOO_MANY_REQUESTS, "if has_in_flight { var(txn.crowd) -m int gt 0 }"),
+        "    http-request sc-inc-gpc0(2) if has_client_rate",
+        "    http-request sc-inc-gpc0(1) if has_rate",
+    ]
+
+
+def static(files: str, trees: str) -> list[str]:
+    """Which requests go to `fastcontainer files`: paths that are files, and all that begin as a tree does."""
+    return [
+        f"    http-request set-var(txn.static) {_field(_STATIC)} if ruled METH_GET",
+        f"    http-request set-var(txn.static) {_field(_STATIC)} if ruled METH_HEAD",
+        "    acl has_static var(txn.static) -m str static",
+        "    http-request set-var(txn.path) path if has_static",
+        "    http-request set-var(txn.place) var(txn.app),concat(,txn.path) if has_static",
+        f"    http-request set-var(txn.kind) var(txn.place),map({files}) if has_static",
+        "    acl is_file var(txn.kind) -m found",
+        f"    http-request set-var(txn.kind) var(txn.place),map_beg({trees}) if has_static !is_file",
+    ]
+
+
+def files_backend(socket: str) -> str:
+    return f"""backend files
+    http-request set-header X-FastContainer-App %[var(txn.app)]
+    http-request set-header X-Request-Id %[unique-id]
+    server files {socket} check inter 1s fall 1 rise 1
+"""
