@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from dispatcher.cli import apps, container, containers, events, logs, processes
+from dispatcher.cli import apps, certificates, container, containers, events, logs, processes
 from dispatcher.cli.output import report
 from dispatcher.problems import Problem
 
@@ -17,6 +17,7 @@ root = typer.Typer(
     pretty_exceptions_enable=False,
 )
 root.add_typer(apps.group, name="app")
+root.add_typer(certificates.group, name="certificate")
 for module in (containers, logs, events, processes, container):
     module.add_to(root)
 

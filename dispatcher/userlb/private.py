@@ -2,6 +2,7 @@
 
     /fastcontainer/userlb/certificates/NAME   PEM: certificate, chain, key
     /fastcontainer/userlb/challenges/TOKEN    key authorization, under a lease
+    /fastcontainer/userlb/issued/NAME         JSON: how it was got from an authority
     /fastcontainer/userlb/account             PEM: key of the account with a certificate authority
 
 Outside of what CMCache follows: no proxy holds a key, and an etcd user of theirs need not be let in here.
@@ -19,7 +20,9 @@ from dispatcher.cmdb.store import Compacted, Store, Unavailable
 ROOM = PREFIX + "userlb/"
 CERTIFICATES = ROOM + "certificates/"
 CHALLENGES = ROOM + "challenges/"
+ISSUED = ROOM + "issued/"
 ACCOUNT = ROOM + "account"
+PATH = "/.well-known/acme-challenge/"  # and the token: where an authority asks
 RETRY_S = 1.0
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,200}")
