@@ -56,6 +56,7 @@ class Exchange:
     body_begun: bool = False
     body_at: float = 0.0
     bytes_in: int = 0
+    body_bytes_max: int | None = None
     bytes_out: int = 0
     failure: str = ""
     tries: int = 0
@@ -241,6 +242,12 @@ class Register:
         if self._clock() < exchange.due:
             return None
         return self.problem(flow, Problem(Code.DEADLINE, f"{exchange.app} did not answer in time"))
+
+    def too_large_page(self, flow: http.HTTPFlow) -> http.Response | None:
+        exchange = self.passage(flow)
+        if exchange.body_bytes_max is None or exchange.bytes_in <= exchange.body_bytes_max:
+            return None
+        return self.problem(flow, Problem(Code.BODY_TOO_LARGE, f"{exchange.app} takes {exchange.body_bytes_max} bytes"))
 
     def internal_page(self, flow: http.HTTPFlow) -> http.Response:
         return self.problem(flow, Problem(Code.INTERNAL, "a hook failed"))

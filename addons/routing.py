@@ -70,6 +70,12 @@ def check_switch(app: App) -> None:
             pass
 
 
+def check_length(content_length: str, bytes_max: int) -> None:
+    """Of a body that says its length; the others are counted as they come."""
+    if content_length.isdecimal() and int(content_length) > bytes_max:
+        raise Problem(Code.BODY_TOO_LARGE, f"a body of {content_length} bytes, of {bytes_max} that are allowed")
+
+
 def is_bot(user_agent: str) -> bool:
     return BOTS.search(user_agent[:500]) is not None
 

@@ -74,6 +74,9 @@ class Keeper(Surroundings, Protocol):
     def overdue_page(self, flow: http.HTTPFlow) -> http.Response | None:
         """None while there is time left."""
 
+    def too_large_page(self, flow: http.HTTPFlow) -> http.Response | None:
+        """None while the request's body is no larger than its app allows."""
+
     def internal_page(self, flow: http.HTTPFlow) -> http.Response: ...
 
     def answered(self, flow: http.HTTPFlow, response: http.Response) -> http.Response:
@@ -211,7 +214,23 @@ class Stream(http_layers.HttpStream):
             passage.body_begun = True
             passage.body_at = self._keeper.now()
             passage.bytes_in += len(event.data)
+            if (page := self._keeper.too_large_page(self.flow)) is not None:
+                yield from self.refuse_body(page)
+                return
         yield from super().state_stream_request_body(event)
+
+    def refuse_body(self, page: http.Response) -> layer.CommandGenerator[None]:
+        """The container sees its connection end within the body, and so does a client whose response has begun."""
+        yield commands.CloseConnection(self.context.server)
+        if self.server_state == self.state_wait_for_response_headers:
+            self.flow.response = page
+            yield from self.answer()
+        else:
+            self.client_state = self.state_errored
+            yield SendHttp(
+                ResponseProtocolError(self.stream_id, "body too large", ErrorCode.CANCEL), self.context.client
+            )
+            self._keeper.ended(self.flow, "cut")
 
     def state_stream_response_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, ResponseData):

@@ -25,7 +25,7 @@ from addons.proxybase import Proxy, forwarded_request, host_of
 from addons.view import WholeView
 from dispatcher import pages
 from dispatcher import settings as settings_module
-from dispatcher.domain import App, WhileStarting
+from dispatcher.domain import App, Switch, WhileStarting
 from dispatcher.problems import Code, Problem
 from dispatcher.settings import Settings  # not `load`, which mitmproxy would take for a hook of this script's
 
@@ -54,8 +54,10 @@ class UserProxy(Proxy):
         if not self.loaded.is_set():
             return False
         app = self._app_of(exchange)
+        if self._is_worked_on(app, flow, exchange):
+            return True
         routing.check_switch(app)
-        self._is_for(app, exchange)
+        self._is_for(app, flow, exchange)
         if not self.obtain_at_once(app, exchange):
             return False
         self._address(flow, exchange)
@@ -64,8 +66,10 @@ class UserProxy(Proxy):
     async def admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         await self._until_loaded()
         app = self._app_of(exchange)
+        if self._is_worked_on(app, flow, exchange):
+            return
         routing.check_switch(app)
-        self._is_for(app, exchange)
+        self._is_for(app, flow, exchange)
         policy, deadline = exchange.policy, exchange.deadline
         shows_page = False
         if not self.view.running(app):
@@ -109,7 +113,18 @@ class UserProxy(Proxy):
             raise Problem(Code.UNKNOWN_HOST, f"{host} is no app's domain")
         return app
 
-    def _is_for(self, app: App, exchange: Exchange) -> None:
+    def _is_worked_on(self, app: App, flow: http.HTTPFlow, exchange: Exchange) -> bool:
+        """And has a page of its own for that, which is on the flow then."""
+        page = app.spec.front.maintenance_page
+        if app.switch is not Switch.MAINTENANCE or not page or not pages.prefers_html(exchange.accept):
+            return False
+        flow.response = self.register.page(flow, pages.maintenance_page(page), Code.MAINTENANCE)
+        return True
+
+    def _is_for(self, app: App, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        exchange.body_bytes_max = app.spec.front.body_bytes_max
+        if exchange.body_bytes_max is not None:
+            routing.check_length(flow.request.headers.get("content-length", ""), exchange.body_bytes_max)
         policy = app.spec.policy
         exchange.app, exchange.policy = app.name, policy
         exchange.deadline = exchange.started + policy.start_timeout_s + policy.response_timeout_s

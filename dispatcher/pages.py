@@ -66,6 +66,12 @@ def problem_page(problem: Problem, request_id: str, accept: str) -> Page:
     return _page(HTTP_STATUS[problem.code], words.title, words.detail, problem.code, request_id, accept, retry_after_s)
 
 
+def maintenance_page(own: str) -> Page:
+    """An app's own HTML, for browsers."""
+    words = _WORDS[Code.MAINTENANCE]
+    return Page(HTTP_STATUS[Code.MAINTENANCE], b"text/html; charset=utf-8", own.encode(), words.retry_after_s)
+
+
 def asleep_for_bots(request_id: str, accept: str) -> Page:
     detail = "This site sleeps until a visitor comes. Crawlers and monitors do not wake it."
     return _page(503, "Asleep", detail, "asleep", request_id, accept, 3600)

@@ -15,7 +15,7 @@ from addons.userproxy import UserProxy
 from dispatcher.cmdb import keys
 from dispatcher.cmdb.memory import MemoryStore
 from dispatcher.cmdb.store import Put
-from dispatcher.domain import AppSpec, Policy
+from dispatcher.domain import AppSpec, Front, Policy
 from dispatcher.settings import Settings
 from dispatcher.tasks import Tasks
 from tests.fakes.agent import FakeAgent, Handler, Site
@@ -60,8 +60,10 @@ class World:
         await self.tasks.close()
         await self.agent.close()
 
-    async def site(self, app: str, handler: Handler, *, policy: Policy | None = None, **options: Any) -> Site:
-        spec = AppSpec(command=("/bin/true",), policy=policy or Policy())
+    async def site(
+        self, app: str, handler: Handler, *, policy: Policy | None = None, front: Front | None = None, **options: Any
+    ) -> Site:
+        spec = AppSpec(command=("/bin/true",), policy=policy or Policy(), front=front or Front())
         await self.put(
             {keys.spec_key(app): msgspec.json.encode(spec), keys.domain_key(f"{app}.test"): app.encode()},
         )

@@ -6,6 +6,8 @@ import json
 import pytest
 
 from addons import connections
+from dispatcher.cmdb import keys
+from dispatcher.domain import Front
 from tests.fakes import sites
 
 GET = b"GET / HTTP/1.1\r\nHost: blog.test\r\n"
@@ -188,3 +190,68 @@ async def test_a_fault_in_the_layers_ends_the_connection(world, monkeypatch, cap
     assert "ZeroDivisionError" in caplog.text
     connection.close()
     await world.agent.until(lambda: world.agent.counts == {"blog/1.1": 0})
+
+
+async def test_an_apps_own_page_while_it_is_worked_on(world):
+    site = await world.site("blog", sites.hello(), front=Front(maintenance_page="<p>soon"))
+    await world.put({keys.word_key("blog", "switch"): b"maintenance"})
+    page = await world.ask("blog.test", Accept="text/html")
+    assert (page.status, page.body, page.headers["retry-after"]) == (503, b"<p>soon", "300")
+    told = await world.ask("blog.test", Accept="application/json")
+    assert (told.status, json.loads(told.body)["code"]) == (503, "maintenance")
+    assert site.starts == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"Content-Length: 10\r\n\r\n0123456789", 200),
+        (b"Content-Length: 11\r\n\r\n0123456789a", 413),
+        (b"Content-Length: 99999999999999999999\r\n\r\n", 413),
+        (b"Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n", 200),
+        (b"Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n1\r\na\r\n0\r\n\r\n", 413),
+        (b"Transfer-Encoding: chunked\r\n\r\n" + b"a\r\n0123456789\r\n" * 9, 413),
+    ],
+)
+async def test_a_body_larger_than_its_app_takes(world, sent, status):
+    ends = []
+
+    @sites.quiet
+    async def reads_all(reader, writer):
+        ends.append(await sites.read_head(reader))
+        ends.append(await reader.readuntil(b"9"))
+        if b"chunked" in ends[0].lower():
+            ends.append(await reader.readuntil(b"\r\n0\r\n\r\n"))
+        writer.write(sites.text(b"read"))
+
+    site = await world.site("blog", reads_all, front=Front(body_bytes_max=10))
+    connection = await world.connect()
+    connection.send(b"POST / HTTP/1.1\r\nHost: blog.test\r\n" + sent)
+    response = await connection.response()
+    assert response.status == status
+    if status == 413:
+        check_ours(response)
+        assert json.loads(response.body)["code"] == "body_too_large"
+        assert site.starts == (b"chunked" in sent)
+    elif not sent.endswith(b"0\r\n\r\n"):
+        assert (await connection.ask("blog.test", "/", "POST", Content_Length="99")).status == 413
+    connection.close()
+    await world.agent.until(lambda: not any(world.agent.counts.values()))
+
+
+async def test_a_body_that_grows_too_large_under_its_response_ends_both(world):
+    @sites.quiet
+    async def answers_at_once(reader, writer):
+        await sites.read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0")
+        await reader.read(1 << 20)
+        await reader.read(1 << 20)
+
+    await world.site("blog", answers_at_once, front=Front(body_bytes_max=10))
+    connection = await world.connect()
+    connection.send(b"POST / HTTP/1.1\r\nHost: blog.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+    assert (await connection.head()).status == 200
+    connection.send(b"14\r\n01234567890123456789\r\n")
+    assert await connection.closed() in (b"", b"0")
+    connection.close()
+    await world.agent.until(lambda: not any(world.agent.counts.values()))
