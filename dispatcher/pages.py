@@ -72,6 +72,13 @@ def maintenance_page(own: str) -> Page:
     return Page(HTTP_STATUS[Code.MAINTENANCE], b"text/html; charset=utf-8", own.encode(), words.retry_after_s)
 
 
+def not_a_file(status: int, request_id: str, accept: str) -> Page:
+    """404, or 405 for what is no question."""
+    if status == 405:
+        return _page(status, "Not possible", "Files can only be read.", "not_allowed", request_id, accept, None)
+    return _page(status, "Not found", "There is no such file here.", "not_found", request_id, accept, None)
+
+
 def asleep_for_bots(request_id: str, accept: str) -> Page:
     detail = "This site sleeps until a visitor comes. Crawlers and monitors do not wake it."
     return _page(503, "Asleep", detail, "asleep", request_id, accept, 3600)

@@ -108,6 +108,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{self.run_dir}/launcher.sock"
 
     @property
+    def files_socket(self) -> str:
+        return f"{self.userlb_dir}/files.sock"
+
+    @property
     def userlb_dir(self) -> str:
         return f"{self.run_dir}/userlb"
 

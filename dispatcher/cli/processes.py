@@ -1,4 +1,4 @@
-"""fastcontainer agent | launcher | userlb | userproxy | webdispatcher | doctor: what runs on a machine, not in the CMDB."""
+"""fastcontainer agent | files | launcher | userlb | userproxy | webdispatcher | doctor: what runs on a machine."""
 
 import os
 import sys
@@ -19,6 +19,7 @@ def add_to(root: typer.Typer) -> None:
     root.command()(agent)
     root.command()(doctor)
     root.command()(userlb)
+    root.command()(files)
     for name, help in (
         ("launcher", "The parent of all containers of this host (root)."),
         ("userproxy", "The proxy in front: finds an app's container and holds requests while it starts."),
@@ -76,6 +77,13 @@ def userlb() -> None:
     from dispatcher.userlb import daemon
 
     daemon.main(settings())
+
+
+def files() -> None:
+    """Serves what apps let be served without waking them (front.static), to this host's UserLB."""
+    from dispatcher.userlb import files as service
+
+    service.main(settings())
 
 
 def doctor(json: Json = False) -> None:

@@ -64,6 +64,7 @@ def programs(settings: Settings, venv_bin: Path) -> tuple[Program, ...]:
     userlb = Program(
         "userlb", (*proxy, str(venv_bin / "fastcontainer"), "userlb"), stop_wait_s=PROXY_STOP_WAIT_S, stop_signal="INT"
     )
+    files = Program("files", (*proxy, str(venv_bin / "fastcontainer"), "files"), stop_wait_s=PROXY_STOP_WAIT_S)
     return (
         Program("etcd", (*confined, ETCD_USER, str(etcd_dir(settings)), "--", *etcd_command(settings))),
         Program("launcher", (str(venv_bin / "fastcontainer"), "launcher")),
@@ -72,7 +73,7 @@ def programs(settings: Settings, venv_bin: Path) -> tuple[Program, ...]:
             "webdispatcher", (*proxy, str(venv_bin / "fastcontainer-webdispatcher")), stop_wait_s=PROXY_STOP_WAIT_S
         ),
         Program("userproxy", (*proxy, str(venv_bin / "fastcontainer-userproxy")), stop_wait_s=PROXY_STOP_WAIT_S),
-        *((userlb,) if settings.userlb_listen else ()),
+        *((files, userlb) if settings.userlb_listen else ()),
     )
 
 

@@ -53,6 +53,7 @@ def pool_of(settings: Settings) -> Pool:
         directory=settings.userlb_dir,
         secure=(settings.userlb_secure_listen,) if settings.userlb_secure_listen else (),
         speak_proxy=settings.proxy_protocol,
+        files=settings.files_socket,
         client_requests_per_s=settings.client_requests_per_s or None,
         client_connections=settings.client_connections or None,
         connections_max=min(CONNECTIONS_MAX, (open_files_max - DESCRIPTORS_KEPT) // 2),

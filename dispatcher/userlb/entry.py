@@ -137,6 +137,7 @@ def static(files: str, trees: str) -> list[str]:
 
 def files_backend(socket: str) -> str:
     return f"""backend files
+    http-response del-header '^x[-_]fastcontainer[-_]' -m reg
     http-request set-header X-FastContainer-App %[var(txn.app)]
     http-request set-header X-Request-Id %[unique-id]
     server files {socket} check inter 1s fall 1 rise 1

@@ -1,4 +1,4 @@
-"""What HAProxy logs of each request that had a lane (config.py has the format), as a line of the access log. Pure."""
+"""What HAProxy logs of each request that no UserProxy answered (config.py has the format), as a line of the access log. Pure."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ import msgspec
 
 from dispatcher.accesslog import CHARACTERS_MAX, timestamp
 from dispatcher.problems import Code
+
+_BY_STATUS = {400: "refused", 404: Code.UNKNOWN_HOST, 413: Code.BODY_TOO_LARGE, 429: Code.TOO_MANY_REQUESTS}
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -28,6 +30,11 @@ class Line(msgspec.Struct, frozen=True):
     path: str
 
     @property
+    def via(self) -> str:
+        """Which of us answered: a lane, `fastcontainer files`, or HAProxy itself before either."""
+        return "lane" if self.lane.startswith("lane") else "files" if self.lane == "files" else "userlb"
+
+    @property
     def outcome(self) -> str:
         """As the proxies call it."""
         match self.end:
@@ -35,8 +42,8 @@ class Line(msgspec.Struct, frozen=True):
                 return "passed"
             case "sQ" | "sH":
                 return Code.DEADLINE
-            case "PR":
-                return Code.QUEUE_FULL
+            case "PR" | "LR":  # HAProxy itself refused it, or answered it
+                return _BY_STATUS.get(self.status, Code.QUEUE_FULL if self.end == "PR" else "answered")
         return "client_left" if self.end[0] in "Cc" else "cut" if self.end == "SD" else Code.CONTAINER_DIED
 
 
@@ -69,4 +76,4 @@ def access_line(line: Line, app: str, life: str) -> dict[str, Any]:
         fields["held_ms"] = line.queue_ms
     if line.tries.lstrip("+") != "0":
         fields["tries"] = 1 + int(line.tries.lstrip("+"))
-    return fields | {"via": "lane"}
+    return fields | {"via": line.via}

@@ -68,8 +68,8 @@ class LogReader:
             self.malformed += 1
             return
         self.lines += 1
-        if not line.server.startswith(("<", SLOT)) or not line.lane.startswith("lane"):
-            return  # a UserProxy answered it, and logs it
+        if line.status < 0 or not (line.server.startswith(("<", SLOT)) or line.via == "files"):
+            return  # a UserProxy answered it, and logs it; or nobody had asked for anything
         self._write(line)
 
     def _write(self, line: Line) -> None:

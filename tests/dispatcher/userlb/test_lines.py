@@ -47,6 +47,23 @@ def test_how_it_ended(end, outcome) -> None:
     assert parse(LOGGED.replace(b'"end":"--"', b'"end":"%s"' % end.encode())).outcome == outcome
 
 
+@pytest.mark.parametrize(
+    "lane, end, status, outcome, via",
+    [
+        ("lane3", "PR", 503, "queue_full", "lane"),
+        ("web", "LR", 429, "too_many_requests", "userlb"),
+        ("web", "LR", 413, "body_too_large", "userlb"),
+        ("web", "LR", 308, "answered", "userlb"),
+        ("web", "PR", 400, "refused", "userlb"),
+        ("files", "--", 200, "passed", "files"),
+    ],
+)
+def test_what_no_container_was_asked(lane, end, status, outcome, via) -> None:
+    raw = LOGGED.replace(b"lane3", lane.encode()).replace(b'"--"', b'"%s"' % end.encode())
+    line = access_line(parse(raw.replace(b'"status":200', b'"status":%d' % status)), "", "")
+    assert (line["outcome"], line["via"]) == (outcome, via)
+
+
 def test_tries() -> None:
     assert access_line(parse(LOGGED.replace(b'"tries":"0"', b'"tries":"+2"')), "", "")["tries"] == 3
 
