@@ -1,5 +1,7 @@
 """A whole UserLB: what people put into the CMDB and into the operator's directory is what visitors meet."""
 
+import contextlib
+import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -22,11 +24,15 @@ async def secured(world: World, tmp_path, monkeypatch) -> AsyncIterator[World]:
     """The same with TLS: the next controller has another configuration, and HAProxy is replaced."""
     monkeypatch.setattr(gate, "LOOK_S", 0.1)
     monkeypatch.setattr(gate, "REST_S", 0.01)
+    before = world.userlb.controller.haproxy._children
     await world.userlb.close(with_haproxy=False)
     world.pool = replace(world.pool, secure=(f"127.0.0.1:{free_port()}",))
     world.settings = msgspec.structs.replace(world.settings, certificate_dir=str(tmp_path))
     await world.start()
-    return world
+    yield world
+    for child in before:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)
 
 
 async def becomes(world: World, host: str, names: tuple[str, ...]) -> None:
