@@ -37,6 +37,7 @@ BACKEND_CLOSES_S_MAX = 0.05
 LINGER_S_MAX = 2.0  # how long what a refused client still sends is read, so that it gets to read our answer
 LINGER_BYTES_MAX = 1 << 20
 AHEAD_BYTES_MAX = 64 << 10  # of further requests that a client sends without waiting for the answer
+BODY_BYTES_MAX = (1 << 63) - 1  # a length beyond it is another one to a server that counts in 64 bits
 CHUNK_LINE_BYTES_MAX = 16 << 10  # chunk header or trailer section
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])")
@@ -296,6 +297,8 @@ def read_request(lines: list[bytes]) -> tuple[http.Request, int | None]:
             request.data.scheme, request.data.path = scheme, path
     except ValueError:
         raise Refusal(400, "The request's headers are malformed.") from None
+    if expected_size is not None and expected_size > BODY_BYTES_MAX:
+        raise Refusal(400, "The request's headers are malformed.")
     hosts = fields.values_of(b"host")
     if len(hosts) > 1 or (not hosts and minor == b"1"):
         raise Refusal(400, "The request needs exactly one Host header.")

@@ -22,7 +22,9 @@ LABELS_MAX = 8  # of a host name above which wildcards are looked for; deeper na
 COLD = "cold"  # in a map, instead of a lane: the UserProxies
 QUEUE_S = 30
 CONNECT_MS, RETRIES = 500, 3  # a retry waits for CONNECT_MS, in which the agent's word of a death has long arrived
-CLIENT_S, HEAD_S, IDLE_S = 600, 10, 60  # IDLE_S: below the UserProxies' own, so that it is not they who close first
+# CLIENT_S without a byte to or from it, as long as one of us is to send; IDLE_S: below the UserProxies' own, so that it is not
+# they who close first. BODY_S: what fits into the buffer has to be here so soon, before it takes a place at a container.
+CLIENT_S, HEAD_S, BODY_S, IDLE_S = 60, 10, 30, 60
 # A request's head, or a response's, may have the difference; what we add to it the rest.
 BUFFER_BYTES, REWRITE_BYTES = 20 << 10, 4 << 10
 FIELDS_MAX = 128
@@ -205,6 +207,7 @@ def _frontend(pool: Pool) -> str:
         f"    acl plain_host req.hdr(host) -m reg -i '{_HOST}'",
         *answers.errors(),
         *answers.preparation(),
+        *entry.odd_heads(),
         *forwarding.cleaning(pool.trusted),
         *forwarding.proto(),
         "    http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower if plain_host",
@@ -284,6 +287,7 @@ def _lane(pool: Pool, number: int) -> str:
         "    option http-server-close",
         f"    http-request set-var(txn.policy) var(txn.lane),map({pool.policies})",
         "    http-request set-timeout server var(txn.policy),field(1,:),add(0)",
+        f"    http-request wait-for-body time {BODY_S}s if {{ req.body_size gt 0 }} || {{ req.fhdr(transfer-encoding) -m found }}",
         "    http-request set-var(txn.queued) queue",
         "    http-request set-var(txn.room) var(txn.policy),field(2,:),sub(txn.queued)",
         "    http-request deny deny_status 503 if { var(txn.room) -m int le 0 }",

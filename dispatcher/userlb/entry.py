@@ -31,6 +31,16 @@ backend visits
 """
 
 
+def odd_heads() -> list[str]:
+    """What HAProxy lets through and another server may read differently; the UserProxies refuse the same. Its own parser has refused
+    the rest."""
+    return [
+        r"    acl odd_head req.hdrs -m reg '[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]'",
+        "    acl odd_head req.fhdr(content-length) -m reg '^.{19}'",  # near or beyond 64 bits
+        answers.refusal(Code.INVALID, "if odd_head"),
+    ]
+
+
 def challenges(path: str) -> list[str]:
     return [
         f"    acl challenge path_beg {CHALLENGES}",

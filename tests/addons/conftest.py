@@ -24,9 +24,9 @@ from tests.fakes.ports import free_port
 
 
 class World:
-    def __init__(self, path: Path, **settings: Any) -> None:
+    def __init__(self, path: Path, port: int = 0, **settings: Any) -> None:
         self.path = path
-        self.port, self.metrics_port = free_port(), free_port()
+        self.port, self.metrics_port = port or free_port(), free_port()
         self.settings = Settings(
             compute="here",
             run_dir=str(path),

@@ -32,7 +32,7 @@ async def secured(world: World, tmp_path, monkeypatch) -> AsyncIterator[World]:
     yield world
     for child in before:
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(child, 0)
+            os.waitpid(child, 0)  # noqa: ASYNC222 - it was told to end
 
 
 async def becomes(world: World, host: str, names: tuple[str, ...]) -> None:
