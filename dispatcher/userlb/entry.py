@@ -32,8 +32,7 @@ backend visits
 
 
 def odd_heads() -> list[str]:
-    """What HAProxy lets through and another server may read differently; the UserProxies refuse the same. Its own parser has refused
-    the rest."""
+    """What HAProxy's parser lets through and another server may read differently; the UserProxies refuse the same."""
     return [
         r"    acl odd_head req.hdrs -m reg '[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]'",
         "    acl odd_head req.fhdr(content-length) -m reg '^.{19}'",  # near or beyond 64 bits
@@ -102,11 +101,11 @@ def app_limits() -> list[str]:
     """Only what is let through counts against a rate, so that who asks too often gets as much as is allowed, and not nothing."""
     return [
         f"    http-request set-var(txn.app) {_field(_APP)} if ruled",
-        f"    http-request set-var(txn.rate) {_field(_RATE)},add(0) if ruled",
+        f"    http-request set-var(txn.rate_max) {_field(_RATE)},add(0) if ruled",
         f"    http-request set-var(txn.client_rate) {_field(_CLIENT_RATE)},add(0) if ruled",
         f"    http-request set-var(txn.in_flight) {_field(_IN_FLIGHT)},add(0) if ruled",
         f"    http-request set-var(txn.body_max) {_field(_BODY)},add(0) if ruled",
-        "    acl has_rate var(txn.rate) -m int gt 0",
+        "    acl has_rate var(txn.rate_max) -m int gt 0",
         "    acl has_client_rate var(txn.client_rate) -m int gt 0",
         "    acl has_in_flight var(txn.in_flight) -m int gt 0",
         "    acl has_body_max var(txn.body_max) -m int gt 0",
@@ -122,7 +121,7 @@ def app_limits() -> list[str]:
         "    http-request set-var(txn.client_over) sc2_gpc0_rate,sub(txn.client_rate) if has_client_rate",
         answers.refusal(Code.TOO_MANY_REQUESTS, "if has_client_rate { var(txn.client_over) -m int ge 0 }"),
         "    http-request track-sc1 var(txn.app) table apps if has_rate or has_in_flight",
-        "    http-request set-var(txn.over) sc1_gpc0_rate,sub(txn.rate) if has_rate",
+        "    http-request set-var(txn.over) sc1_gpc0_rate,sub(txn.rate_max) if has_rate",
         answers.refusal(Code.TOO_MANY_REQUESTS, "if has_rate { var(txn.over) -m int ge 0 }"),
         "    http-request set-var(txn.crowd) sc1_conn_cur,sub(txn.in_flight) if has_in_flight",
         answers.refusal(Code.TOO_MANY_REQUESTS, "if has_in_flight { var(txn.crowd) -m int gt 0 }"),

@@ -65,7 +65,7 @@ async def authority(world, tmp_path: Path, monkeypatch) -> AsyncIterator[str]:
         names = ("pebble-challtestsrv", "-dns01", f"127.0.0.1:{dns}", "-defaultIPv6", "", *nothing)
         await stack.enter_async_context(program(*names))
         server = ("pebble", "-strict", "-config", str(tmp_path / "pebble.json"), "-dnsserver", f"127.0.0.1:{dns}")
-        await stack.enter_async_context(program(*server, PEBBLE_VA_NOSLEEP="1"))
+        await stack.enter_async_context(program(*server, PEBBLE_VA_NOSLEEP="1", PEBBLE_WFE_NONCEREJECT="0"))
         await listens(port)
         yield f"https://localhost:{port}/dir"
 

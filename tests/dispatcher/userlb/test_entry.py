@@ -124,18 +124,19 @@ async def test_what_one_client_may_over_all_apps(front) -> None:
         connection.close()
 
 
-@pytest.mark.parametrize(
-    ("length", "status"), [("10", 200), ("11", 413), ("5000000000", 413), ("9223372036854775807", 413)]
-)
-async def test_a_body_that_says_its_length(front, length, status) -> None:
+LENGTHS = {"10": 200, "11": 413, "5000000000": 413, "922337203685477580": 413, "9223372036854775807": 400}
+
+
+async def test_a_body_that_says_its_length(front) -> None:
     await ruled(front, Front(body_bytes_max=10))
-    connection = await Connection.open(front.port)
-    connection.send(f"POST / HTTP/1.1\r\nHost: blog.test\r\nContent-Length: {length}\r\n\r\n0123456789".encode())
-    response = await connection.response()
-    assert response.status == status
-    if status == 413:
-        assert json.loads(response.body)["code"] == "body_too_large"
-    connection.close()
+    for length, status in LENGTHS.items():
+        connection = await Connection.open(front.port)
+        connection.send(f"POST / HTTP/1.1\r\nHost: blog.test\r\nContent-Length: {length}\r\n\r\n0123456789".encode())
+        response = await connection.response()
+        connection.close()
+        assert response.status == status, length
+        if status == 413:
+            assert json.loads(response.body)["code"] == "body_too_large"
 
 
 async def test_a_body_of_unknown_length_goes_where_it_is_counted(front) -> None:
