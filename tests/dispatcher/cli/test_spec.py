@@ -89,7 +89,7 @@ def test_what_the_userlb_does_for_it(tmp_path: Path) -> None:
         requests="0.5",
         client_requests="2",
         in_flight="3",
-        body_max="10M",
+        body_max="1K",
         maintenance_page="page.html",
         static=["/robots.txt=/w/robots.txt", "/css/=/w/css/"],
     )
@@ -99,7 +99,7 @@ def test_what_the_userlb_does_for_it(tmp_path: Path) -> None:
         requests_per_s=0.5,
         client_requests_per_s=2.0,
         in_flight_max=3,
-        body_bytes_max=10 << 20,
+        body_bytes_max=1 << 10,
         maintenance_page="<p>soon",
         static={"/robots.txt": "/w/robots.txt", "/css/": "/w/css/"},
     )
