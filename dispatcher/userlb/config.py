@@ -234,24 +234,24 @@ def _choice(pool: Pool) -> list[str]:
         "    acl special req.fhdr(expect) -m found",
         "    acl special req.fhdr(accept) -m sub -i text/event-stream",
         "    acl special method CONNECT TRACE",
-        "    acl special var(txn.uncounted) -m bool",
+        "    acl special var(req.uncounted) -m bool",
         "    http-request set-var(txn.plain) bool(true) if plain_host plain_target !special !has_connection",
         "    http-request set-var(txn.plain) bool(true) if plain_host plain_target !special plain_connection",
         "    acl plain var(txn.plain) -m bool",
         "    acl chosen var(txn.lane) -m found",
         f"    http-request set-var(txn.lane) var(txn.host),map({pool.hosts}) if plain",
-        "    http-request set-var(txn.above) var(txn.host) if plain !chosen",
+        "    http-request set-var(txn.above) var(txn.host) if !chosen plain",
     ]
     # The nearest wildcard, as CMCache.app_for finds it.
     for _ in range(LABELS_MAX):
         lines += [
-            "    http-request set-var(txn.above) var(txn.above),regsub('^[^.]*[.]?','') if plain !chosen",
-            f"    http-request set-var(txn.lane) var(txn.above),map({pool.wildcards}) if plain !chosen",
+            "    http-request set-var(txn.above) var(txn.above),regsub('^[^.]*[.]?','') if !chosen plain",
+            f"    http-request set-var(txn.lane) var(txn.above),map({pool.wildcards}) if !chosen plain",
         ]
     return [
         *lines,
         "    http-request disable-l7-retry unless METH_GET or METH_HEAD or METH_OPTIONS or { method PUT DELETE }",
-        *(["    use_backend files if { var(txn.kind) -m found } { nbsrv(files) gt 0 }"] if pool.files else []),
+        *(["    use_backend files if { var(req.kind) -m found } { nbsrv(files) gt 0 }"] if pool.files else []),
         f"    use_backend %[var(txn.lane)] if chosen !{{ var(txn.lane) -m str {COLD} }}",
         "    default_backend userproxies",
     ]

@@ -1,7 +1,7 @@
 """HAProxy's rules for what needs no container: challenges of certificate authorities, redirects, limits, files. Pure.
 
 They stand before the choice of a lane and go for all requests, cold ones too. `txn.host` is the host name where it is a plain one,
-`txn.rules` what fronts.py put into the maps for it.
+`req.rules` what fronts.py put into the maps for it.
 """
 
 from dispatcher.problems import Code
@@ -15,7 +15,7 @@ _APP, _HTTPS, _HSTS, _RATE, _CLIENT_RATE, _IN_FLIGHT, _BODY, _STATIC = range(1, 
 
 
 def _field(number: int) -> str:
-    return f"var(txn.rules),field({number},:)"
+    return f"var(req.rules),field({number},:)"
 
 
 def tables() -> str:
@@ -43,9 +43,9 @@ def odd_heads() -> list[str]:
 def challenges(path: str) -> list[str]:
     return [
         f"    acl challenge path_beg {CHALLENGES}",
-        f"    http-request set-var(txn.authorization) path,field(4,/),map({path}) if challenge",
-        '    http-request return status 200 content-type text/plain lf-string "%[var(txn.authorization)]" '
-        "if challenge { var(txn.authorization) -m found }",
+        f"    http-request set-var(req.authorization) path,field(4,/),map({path}) if challenge",
+        '    http-request return status 200 content-type text/plain lf-string "%[var(req.authorization)]" '
+        "if challenge { var(req.authorization) -m found }",
         # Nobody's visitor asks for one: it would wake the site for whoever looks for certificates in the making.
         answers.refusal(Code.UNKNOWN_HOST, "if challenge"),
     ]
@@ -73,18 +73,18 @@ def client_rate(requests_per_s: float | None) -> list[str]:
 
 def rules_of_host(hosts: str, wildcards: str, labels_max: int) -> list[str]:
     lines = [
-        f"    http-request set-var(txn.rules) var(txn.host),map({hosts}) if plain_host",
-        f"    http-request set-var(txn.wild) str({ANY}),map({wildcards}) if plain_host !{{ var(txn.rules) -m found }}",
-        "    acl looks_further var(txn.wild) -m found",
-        "    acl ruled var(txn.rules) -m found",
-        "    http-request set-var(txn.below) var(txn.host) if looks_further",
+        f"    http-request set-var(req.rules) var(txn.host),map({hosts}) if plain_host",
+        f"    http-request set-var(req.wild) str({ANY}),map({wildcards}) if plain_host !{{ var(req.rules) -m found }}",
+        "    acl looks_further var(req.wild) -m found",
+        "    acl ruled var(req.rules) -m found",
+        "    http-request set-var(req.below) var(txn.host) if looks_further",
     ]
     for _ in range(labels_max):
         lines += [
-            "    http-request set-var(txn.below) var(txn.below),regsub('^[^.]*[.]?','') if looks_further !ruled",
-            f"    http-request set-var(txn.rules) var(txn.below),map({wildcards}) if looks_further !ruled",
+            "    http-request set-var(req.below) var(req.below),regsub('^[^.]*[.]?','') if looks_further !ruled",
+            f"    http-request set-var(req.rules) var(req.below),map({wildcards}) if looks_further !ruled",
         ]
-    return [*lines, f"    http-request unset-var(txn.rules) if {{ var(txn.rules) -m str {NOTHING} }}"]
+    return [*lines, f"    http-request unset-var(req.rules) if {{ var(req.rules) -m str {NOTHING} }}"]
 
 
 def redirect() -> list[str]:
@@ -100,31 +100,31 @@ def redirect() -> list[str]:
 def app_limits() -> list[str]:
     """Only what is let through counts against a rate, so that who asks too often gets as much as is allowed, and not nothing."""
     return [
-        f"    http-request set-var(txn.app) {_field(_APP)} if ruled",
-        f"    http-request set-var(txn.rate_max) {_field(_RATE)},add(0) if ruled",
-        f"    http-request set-var(txn.client_rate) {_field(_CLIENT_RATE)},add(0) if ruled",
-        f"    http-request set-var(txn.in_flight) {_field(_IN_FLIGHT)},add(0) if ruled",
-        f"    http-request set-var(txn.body_max) {_field(_BODY)},add(0) if ruled",
-        "    acl has_rate var(txn.rate_max) -m int gt 0",
-        "    acl has_client_rate var(txn.client_rate) -m int gt 0",
-        "    acl has_in_flight var(txn.in_flight) -m int gt 0",
-        "    acl has_body_max var(txn.body_max) -m int gt 0",
-        "    http-request set-var(txn.body_over) req.fhdr(content-length),sub(txn.body_max) if has_body_max",
-        answers.refusal(Code.BODY_TOO_LARGE, "if has_body_max { var(txn.body_over) -m int gt 0 }"),
+        f"    http-request set-var(req.app) {_field(_APP)} if ruled",
+        f"    http-request set-var(req.rate_max) {_field(_RATE)},add(0) if ruled",
+        f"    http-request set-var(req.client_rate) {_field(_CLIENT_RATE)},add(0) if ruled",
+        f"    http-request set-var(req.in_flight) {_field(_IN_FLIGHT)},add(0) if ruled",
+        f"    http-request set-var(req.body_max) {_field(_BODY)},add(0) if ruled",
+        "    acl has_rate var(req.rate_max) -m int gt 0",
+        "    acl has_client_rate var(req.client_rate) -m int gt 0",
+        "    acl has_in_flight var(req.in_flight) -m int gt 0",
+        "    acl has_body_max var(req.body_max) -m int gt 0",
+        "    http-request set-var(req.body_over) req.fhdr(content-length),sub(req.body_max) if has_body_max",
+        answers.refusal(Code.BODY_TOO_LARGE, "if has_body_max { var(req.body_over) -m int gt 0 }"),
         # Of what says no length the UserProxies count the bytes.
         "    acl unsized req.fhdr(transfer-encoding) -m found",
         "    acl unsized fc_http_major 2",
         "    acl sized req.fhdr(content-length) -m found",
-        "    http-request set-var(txn.uncounted) bool(true) if has_body_max unsized !sized !METH_GET !METH_HEAD",
-        "    http-request set-var(txn.visit) src,concat(-,txn.app) if has_client_rate",
-        "    http-request track-sc2 var(txn.visit) table visits if has_client_rate",
-        "    http-request set-var(txn.client_over) sc2_gpc0_rate,sub(txn.client_rate) if has_client_rate",
-        answers.refusal(Code.TOO_MANY_REQUESTS, "if has_client_rate { var(txn.client_over) -m int ge 0 }"),
-        "    http-request track-sc1 var(txn.app) table apps if has_rate or has_in_flight",
-        "    http-request set-var(txn.over) sc1_gpc0_rate,sub(txn.rate_max) if has_rate",
-        answers.refusal(Code.TOO_MANY_REQUESTS, "if has_rate { var(txn.over) -m int ge 0 }"),
-        "    http-request set-var(txn.crowd) sc1_conn_cur,sub(txn.in_flight) if has_in_flight",
-        answers.refusal(Code.TOO_MANY_REQUESTS, "if has_in_flight { var(txn.crowd) -m int gt 0 }"),
+        "    http-request set-var(req.uncounted) bool(true) if has_body_max unsized !sized !METH_GET !METH_HEAD",
+        "    http-request set-var(req.visit) src,concat(-,req.app) if has_client_rate",
+        "    http-request track-sc2 var(req.visit) table visits if has_client_rate",
+        "    http-request set-var(req.client_over) sc2_gpc0_rate,sub(req.client_rate) if has_client_rate",
+        answers.refusal(Code.TOO_MANY_REQUESTS, "if has_client_rate { var(req.client_over) -m int ge 0 }"),
+        "    http-request track-sc1 var(req.app) table apps if has_rate or has_in_flight",
+        "    http-request set-var(req.over) sc1_gpc0_rate,sub(req.rate_max) if has_rate",
+        answers.refusal(Code.TOO_MANY_REQUESTS, "if has_rate { var(req.over) -m int ge 0 }"),
+        "    http-request set-var(req.crowd) sc1_conn_cur,sub(req.in_flight) if has_in_flight",
+        answers.refusal(Code.TOO_MANY_REQUESTS, "if has_in_flight { var(req.crowd) -m int gt 0 }"),
         "    http-request sc-inc-gpc0(2) if has_client_rate",
         "    http-request sc-inc-gpc0(1) if has_rate",
     ]
@@ -133,21 +133,21 @@ def app_limits() -> list[str]:
 def static(files: str, trees: str) -> list[str]:
     """Which requests go to `fastcontainer files`: paths that are files, and all that begin as a tree does."""
     return [
-        f"    http-request set-var(txn.static) {_field(_STATIC)} if ruled METH_GET",
-        f"    http-request set-var(txn.static) {_field(_STATIC)} if ruled METH_HEAD",
-        "    acl has_static var(txn.static) -m str static",
-        "    http-request set-var(txn.path) path if has_static",
-        "    http-request set-var(txn.place) var(txn.app),concat(,txn.path) if has_static",
-        f"    http-request set-var(txn.kind) var(txn.place),map({files}) if has_static",
-        "    acl is_file var(txn.kind) -m found",
-        f"    http-request set-var(txn.kind) var(txn.place),map_beg({trees}) if has_static !is_file",
+        f"    http-request set-var(req.static) {_field(_STATIC)} if ruled METH_GET",
+        f"    http-request set-var(req.static) {_field(_STATIC)} if ruled METH_HEAD",
+        "    acl has_static var(req.static) -m str static",
+        "    http-request set-var(req.path) path if has_static",
+        "    http-request set-var(req.place) var(req.app),concat(,req.path) if has_static",
+        f"    http-request set-var(req.kind) var(req.place),map({files}) if has_static",
+        "    acl is_file var(req.kind) -m found",
+        f"    http-request set-var(req.kind) var(req.place),map_beg({trees}) if has_static !is_file",
     ]
 
 
 def files_backend(socket: str) -> str:
     return f"""backend files
     http-response del-header '^x[-_]fastcontainer[-_]' -m reg
-    http-request set-header X-FastContainer-App %[var(txn.app)]
+    http-request set-header X-FastContainer-App %[var(req.app)]
     http-request set-header X-Request-Id %[unique-id]
     server files {socket} check inter 1s fall 1 rise 1
 """
