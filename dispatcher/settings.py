@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     userproxy_metrics: str = "127.0.0.1:9180"
     webdispatcher_metrics: str = "127.0.0.1:9181"
     agent_metrics: str = "127.0.0.1:9182"
+    userlb_metrics: str = "127.0.0.1:9183"
     trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-* are believed
     userlbs: tuple[
         str, ...
@@ -88,6 +89,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             *(("userproxy_metrics", each.userproxy_metrics) for each in self.userproxies),
             ("webdispatcher_metrics", self.webdispatcher_metrics),
             ("agent_metrics", self.agent_metrics),
+            *([("userlb_metrics", self.userlb_metrics)] if self.userlb_listen not in ("", "off") else []),
         ]
 
     def check_listeners(self) -> None:

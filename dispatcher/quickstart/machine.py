@@ -40,6 +40,7 @@ def listeners(settings: Settings) -> list[tuple[str, str]]:
         *(("userproxy_metrics", each.userproxy_metrics) for each in settings.userproxies),
         ("webdispatcher_metrics", settings.webdispatcher_metrics),
         ("agent_metrics", settings.agent_metrics),
+        *([("userlb_metrics", settings.userlb_metrics)] if settings.userlb_listen else []),
     ]
 
 

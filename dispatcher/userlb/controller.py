@@ -101,6 +101,10 @@ class Controller:
         self._is_known = False
         self._wake.set()
 
+    @property
+    def unconfirmed(self) -> int:
+        return len(self._link.unheard)
+
     def is_alive(self) -> bool:
         """Whether anybody takes dead containers out of their lanes."""
         if self._passed is None:

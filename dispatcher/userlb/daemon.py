@@ -13,15 +13,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from prometheus_client import start_http_server
+
 from dispatcher.accesslog import AccessLog
 from dispatcher.cmdb.cache import CMCache
 from dispatcher.cmdb.client import EtcdStore
 from dispatcher.cmdb.store import Store
 from dispatcher.compute.protocol import Gone, Live
 from dispatcher.problems import Code, Problem
-from dispatcher.settings import Settings
+from dispatcher.settings import Settings, host_port
 from dispatcher.tasks import Tasks
-from dispatcher.userlb import entrance
+from dispatcher.userlb import entrance, metrics
 from dispatcher.userlb.config import Pool
 from dispatcher.userlb.controller import Controller
 from dispatcher.userlb.digesting import Digests
@@ -77,6 +79,7 @@ class UserLB:
             changed=self._containers_changed,
         )
         self.controller = Controller(pool, self._cache, self._link, digests=digests, log=self._logs)
+        metrics.observe(self.controller, self._logs)
         self._gate = Gate(pool, self._cache, self._store, settings.certificate_dir)
         self._pool = pool
         self._alive_socket = pool.alive_socket
@@ -122,6 +125,14 @@ class UserLB:
         await self._store.close()
 
 
+def _serve_metrics(settings: Settings) -> None:
+    host, port = host_port(settings.userlb_metrics)
+    try:
+        start_http_server(port, host)
+    except OSError as error:
+        _log.error("metrics are not served at %s: %s", settings.userlb_metrics, error)
+
+
 async def _serve(settings: Settings) -> None:
     userlb = UserLB(settings, pool_of(settings))
     stop: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -133,6 +144,7 @@ async def _serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, at(number))
     try:
         await userlb.start()
+        _serve_metrics(settings)
         await userlb.close(with_haproxy=await stop == signal.SIGINT)
     except BaseException:
         await userlb.close(with_haproxy=False)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ def logged(installation, role: str, app: str) -> list[dict]:
     return [line for line in lines if line.get("app") == app]
 
 
+def metrics(installation) -> str:
+    with urllib.request.urlopen(f"http://{installation.settings.userlb_metrics}/metrics", timeout=5) as answer:
+        return answer.read().decode()
+
+
 async def test_a_cold_request_wakes_the_next_ones_have_a_lane_and_silence_takes_it_back(installation):
     await installation.create("blog", idle_s=2.0)
     assert await routes(installation) == {}
@@ -56,6 +62,7 @@ async def test_a_cold_request_wakes_the_next_ones_have_a_lane_and_silence_takes_
     }
     assert [line["path"] for line in lines] == [f"/?number={number}" for number in range(5)]
     assert len([line for line in logged(installation, "userproxy", "blog") if line["status"] == 200]) == 1
+    assert "fastcontainer_userlb_lanes 1.0" in await asyncio.to_thread(metrics, installation)
     await installation.asleep("blog", within_s=6.0)
     assert await routes(installation) == {}
     again = await installation.ask("blog")

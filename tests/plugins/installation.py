@@ -81,6 +81,7 @@ class Installation:
             "userproxy_metrics",
             "webdispatcher_metrics",
             "agent_metrics",
+            "userlb_metrics",
         )
         self.settings = Settings(
             compute="here",

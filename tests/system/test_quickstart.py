@@ -29,7 +29,14 @@ def free_addresses(count: int) -> list[str]:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    listeners = ("ETCD", "USERPROXY_LISTEN", "WEBDISPATCHER_LISTEN", "USERPROXY_METRICS", "WEBDISPATCHER_METRICS")
+    listeners = (
+        "ETCD",
+        "USERPROXY_LISTEN",
+        "WEBDISPATCHER_LISTEN",
+        "USERPROXY_METRICS",
+        "WEBDISPATCHER_METRICS",
+        "USERLB_METRICS",
+    )
     names = (*listeners, "AGENT_METRICS")
     own = dict(zip(names, free_addresses(len(names)), strict=True))
     own |= {f"{name}_DIR": str(tmp_path / name.lower()) for name in ("RUN", "STATE", "LOG")}
