@@ -20,10 +20,10 @@ def site_of(
 ) -> Site | None:
     """`ages`: seconds since a life was first seen to run.
 
-    None: the UserProxies have something to say in its requests. They measure the phases of each response for an app that asked for
-    it, know the containers of other hosts, and can let nobody wait where `queue_max` is 0."""
+    None: the UserProxies have something to say in its requests. They know the containers of other hosts, and can let nobody wait
+    where `queue_max` is 0."""
     policy = app.spec.policy
-    if app.switch is not Switch.ON or policy.server_timing or policy.queue_max == 0:
+    if app.switch is not Switch.ON or policy.queue_max == 0:
         return None
     if any(row.compute != compute for row in rows.values()):
         return None
@@ -41,7 +41,8 @@ def site_of(
         containers,
         int(policy.response_timeout_s * 1000),
         policy.queue_max,
-        policy.sticky,
+        sticky=policy.sticky,
+        server_timing=policy.server_timing,
     )
 
 

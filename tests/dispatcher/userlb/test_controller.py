@@ -68,9 +68,9 @@ async def _leads(world, host: str, wanted: bytes) -> bool:
 
 
 async def test_what_the_lane_cannot_do_stays_with_the_proxies(world) -> None:
-    await world.site("timed", server_timing=True)
+    await world.site("hasty", queue_max=0)
     await world.site("blog")
-    await world.agent.run("timed")
+    await world.agent.run("hasty")
     await world.warm("blog")
     assert await world.routes() == {"blog.test": "lane0"}
     await world.put({keys.word_key("blog", keys.Field.SWITCH): b"off"})
@@ -93,9 +93,9 @@ async def test_a_drain_is_confirmed_when_the_slot_is_closed_with_what_is_in_flig
 
 
 async def test_a_container_that_never_had_a_lane_is_let_go_at_once(world) -> None:
-    await world.site("timed", server_timing=True)
-    live = await world.agent.run("timed")
-    world.agent.drain("timed")
+    await world.site("hasty", queue_max=0)
+    live = await world.agent.run("hasty")
+    world.agent.drain("hasty")
     await world.agent.until(lambda: world.agent.heard.get(live.life) == 1)
     assert world.agent.counts[live.life] == 0
 
@@ -200,3 +200,10 @@ async def _slots_open(world, count: int) -> bool:
 def _lines(log: Path, count: int) -> list[dict]:
     lines = list(map(json.loads, log.read_text().splitlines())) if log.exists() else []
     return lines if len(lines) >= count else []
+
+
+async def test_an_app_that_asked_for_it_gets_its_times_in_the_lane_too(world) -> None:
+    await world.site("blog", server_timing=True)
+    await world.warm("blog")
+    answer = await world.ask("blog.test")
+    assert answer.body == b"blog" and answer.headers["server-timing"].startswith("queue;dur=")

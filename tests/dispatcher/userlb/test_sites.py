@@ -18,14 +18,13 @@ def app(switch: Switch = Switch.ON, **policy: object) -> App:
     [
         (app(Switch.MAINTENANCE), [RUNS], HERE),
         (app(Switch.OFF), [RUNS], HERE),
-        (app(server_timing=True), [RUNS], HERE),
         (app(queue_max=0), [RUNS], HERE),
         (app(), [RUNS], HERE | {"2": ContainerRow("there")}),
         (app(), [Live("blog", "1", 1, Status.DRAINING, "10.0.0.1:80", 8)], HERE),
         (app(), [Live("blog", "1", 1, Status.FROZEN, "10.0.0.1:80", 8)], HERE),
         (app(), [], HERE),
     ],
-    ids=["maintenance", "off", "server-timing", "nobody-may-wait", "elsewhere-too", "draining", "frozen", "asleep"],
+    ids=["maintenance", "off", "nobody-may-wait", "elsewhere-too", "draining", "frozen", "asleep"],
 )
 def test_who_gets_no_lane(of, lives, rows) -> None:
     assert site_of(of, lives, rows, ["blog.test"], compute="here") is None
