@@ -4,7 +4,7 @@ Whoever runs it (containerlib/standalone) and whoever only asks what would happe
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 from containerlib import plan
 from containerlib.cgroups import Limits, limits, settings
@@ -98,12 +98,17 @@ def number_of(field: str, word: int | str) -> int:
     return known[word]
 
 
+_FROM_OUTSIDE = frozenset({"/usr", "/etc"})
+
+
 def not_dumpable(spec: ContainerSpec) -> list[str]:
-    """What an image of it could not hold, and what a start that is to be dumped therefore refuses."""
-    if spec.checkpoint is None:
-        return []
+    """What an image of its processes could not hold, and what a start that is to be dumped therefore refuses."""
+    outside = _FROM_OUTSIDE.union(each.target for each in binds(spec))
+    above = {each.target for each in spec.mounts if isinstance(each, Tmpfs)}.union(*astuple(spec.hidden))
     found = {
         "bootstrap.image": isinstance(spec.root, Image),
+        # CRIU knows what came from outside by where it is mounted, and would take what lies on top for that.
+        "something mounted right over one of its mounts": bool(outside & above),
         "apparmor": bool(spec.security.apparmor),
     }
     return [name for name, is_asked in found.items() if is_asked]

@@ -205,8 +205,9 @@ class AppSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             )
         if not self.workdir.startswith("/"):
             raise ValueError(f"workdir {self.workdir!r} is not an absolute path")
-        if self.policy.start is Start.RESTORED and (self.image or self.definition):
-            raise ValueError("policy.start 'restored' is not possible with an image or a definition yet; 'frozen' is")
+        # An image that a definition brings is refused by the start: what the two come to is such a value, too.
+        if self.policy.start is Start.RESTORED and self.image and not self.definition:
+            raise ValueError("policy.start 'restored' is not possible with an image yet; 'frozen' is")
         if any("\0" in word for word in (*self.command, *self.env, *self.env.values())):
             raise ValueError("command and env may not contain a NUL character")
         if any(not name or "=" in name for name in self.env):

@@ -121,7 +121,7 @@ class Runner:
 
     async def _run(self, asked: Asked) -> Outcome:
         try:
-            if missing := starting.not_dumpable(self.spec):
+            if self.spec.checkpoint and (missing := starting.not_dumpable(self.spec)):
                 raise StartFailed(f"not possible together with checkpoint: {', '.join(missing)}")
             applying.check_apparmor(self.spec.security.apparmor)
             self._resolve()

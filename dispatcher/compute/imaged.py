@@ -23,6 +23,7 @@ from containerlib.checkpoint.halting import Halting, NotHalted
 from containerlib.checkpoint.images import NoImage
 from containerlib.handle import Container, Kind, StartFailed
 from containerlib.runtime import Runtime
+from containerlib.standalone import applying
 from dispatcher import units
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.life import Life, Listener
@@ -39,12 +40,19 @@ class Imaged:
         self._journal = journal
         self._listener = listener
 
+    def check(self, life: Life) -> None:
+        """Raises StartFailed for one that asks for what cannot be."""
+        if life.app.spec.policy.start is Start.RESTORED and (cannot := self._keeper.cannot(life)):
+            raise StartFailed(f"policy.start 'restored' is not possible together with {', '.join(cannot)}; 'frozen' is")
+
     async def wants(self, life: Life) -> bool:
-        """Where the choice is ours, CRIU must be there: nobody is to start slower in vain."""
+        """Where the choice is ours, CRIU must be there: nobody is to start slower in vain. Raises StartFailed."""
         if life.begins.start is not Start.RESTORED or not self._keeper.can(life.app):
             return False
         if life.app.spec.policy.start is Start.AUTO and (why := await asyncio.to_thread(self._keeper.lacks_criu)):
             self._listener.not_imaged(life, "not_restored", why)
+            return False
+        if self._keeper.cannot(life):
             return False
         await self._await_launcher(life)
         return True
@@ -65,17 +73,21 @@ class Imaged:
     def forget(self, app: str) -> None:
         self._keeper.forget(app)
 
-    async def restore(self, life: Life) -> bool:
-        """False: it has to be started anew."""
+    async def restore(self, life: Life, before: Callable[[], Awaitable[None]]) -> bool:
+        """False: it has to be started anew. `before` is awaited where there is an image. Raises StartFailed."""
         began = time.perf_counter()
         try:
-            life.handle = await self._keeper.restore(life.app)
-        except (StartFailed, NoImage, Unavailable) as error:
-            self._listener.not_imaged(life, "not_restored", f"{error}; it is started anew")
-            if not isinstance(error, Unavailable):  # the image may be as good as ever
-                self._keeper.forget(life.app.name)
+            image = await asyncio.to_thread(self._keeper.find, life)
+        except (NoImage, Unavailable) as error:
+            self._not_restored(life, error)
             return False
-        if life.handle is None:
+        if image is None:
+            return False
+        await before()
+        try:
+            life.handle = await self._keeper.restore(life, image)
+        except (StartFailed, Unavailable) as error:
+            self._not_restored(life, error)
             return False
         life.phases["restore"] = (time.perf_counter() - began) * 1000
         self._journal.write(life.record())
@@ -83,11 +95,17 @@ class Imaged:
         self._listener.tell(life, "restored", f"from its image, in {life.phases['restore']:.0f} ms{why}")
         return True
 
+    def _not_restored(self, life: Life, error: Exception) -> None:
+        self._listener.not_imaged(life, "not_restored", f"{error}; it is started anew")
+        if not isinstance(error, Unavailable):  # the image may be as good as ever
+            self._keeper.forget(life.app.name)
+
     async def make(self, life: Life) -> None:
         """A blank for a life that can be dumped. Not of the reserve: whose it will be must be known first."""
         began = time.perf_counter()
         async with asyncio.timeout(life.app.spec.policy.start_timeout_s):
-            life.handle = await self._runtime.make_blank(kind=Kind(dumpable=life.app.uid))
+            own = applying.own_filter(life.definition.security.seccomp) if life.definition else None
+            life.handle = await self._runtime.make_blank(filter=own, kind=Kind(dumpable=life.app.uid))
         life.phases["queue"] = (time.perf_counter() - began) * 1000
         self._journal.write(life.record())
 
@@ -143,7 +161,7 @@ class Imaged:
         began = time.perf_counter()
         try:
             image = await self._keeper.take(life, leave_running=leave_running)
-        except (CriuFailed, Unavailable) as error:
+        except (CriuFailed, Unavailable, StartFailed) as error:
             self._listener.not_imaged(life, "not_dumped", str(error))
             return False
         finally:

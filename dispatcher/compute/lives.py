@@ -6,6 +6,7 @@ is in the journal before it is done, so that whoever comes after this process fi
 
 import asyncio
 import datetime
+import functools
 import logging
 import random
 import time
@@ -152,10 +153,12 @@ class Lives:
         try:
             if life.app.spec.definition:
                 await self._define(life)
+            self._imaged.check(life)
             if life.app.spec.image:
                 await self._find_root(life)
             await self._phases(life, Phase.SETUP, Phase.BEFORE_FORK)
-            if await self._imaged.wants(life) and not await self._imaged.restore(life):
+            before = functools.partial(self._phases, life, Phase.BEFORE_RESTORE)
+            if await self._imaged.wants(life) and not await self._imaged.restore(life, before):
                 await self._imaged.make(life)
                 async with self._imaged.halting(life) as take:
                     life.phases |= await self._wake(life)
@@ -173,10 +176,20 @@ class Lives:
     async def _executed(self, life: Life, at_once: Callable[[], Awaitable[None]] | None = None) -> None:
         self._follow(life)
         if life.status is Status.STARTING:
+            if "restore" in life.phases:
+                await self._restored(life)
             await self._phases(life, Phase.AFTER_START)
             if at_once is not None:
                 await at_once()
             await self._await_readiness(life)
+
+    async def _restored(self, life: Life) -> None:
+        """What `_wake_defined` does for others before they run."""
+        if life.definition and life.handle:
+            applying.write_settings(life.handle.group, container_spec(life.app, life.definition))
+        if hooked := self._hooked.get(life.name):
+            hooked.watch_memory()
+            await hooked.phases((Phase.AFTER_RESTORE,))
 
     async def _define(self, life: Life) -> None:
         for complaint in await self._shelf.refresh():

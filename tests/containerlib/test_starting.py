@@ -25,6 +25,8 @@ from containerlib.spec import (
     User,
 )
 
+OVER = "something mounted right over one of its mounts"
+
 
 def watch(container: Moment) -> None: ...
 
@@ -187,3 +189,22 @@ def test_every_phase_of_a_start_is_in_one_of_its_groups() -> None:
     groups = (*starting.BEFORE_IDENTITY, *starting.AT_THE_GATE, *starting.AFTER_EXEC)
     restored = {Phase.BEFORE_RESTORE, Phase.AFTER_RESTORE}
     assert [phase for phase in Phase if phase not in restored][: len(groups)] == list(groups)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ({}, []),
+        (
+            {"mounts": (Mount("/x", "/data"), Tmpfs("/cache")), "hidden": Hidden(("/data/secret", "/srv"), ("/var",))},
+            [],
+        ),
+        ({"root": Image("php")}, ["bootstrap.image"]),
+        ({"security": Security(apparmor="web")}, ["apparmor"]),
+        ({"mounts": (Mount("/x", "/data"),), "hidden": Hidden(("/data",))}, [OVER]),
+        ({"mounts": (Tmpfs("/etc"),)}, [OVER]),
+        ({"hidden": Hidden((), ("/usr",))}, [OVER]),
+    ],
+)
+def test_what_an_image_of_processes_cannot_hold(body: dict[str, Any], found: list[str]) -> None:
+    assert starting.not_dumpable(ContainerSpec("web", ("x",), **body)) == found

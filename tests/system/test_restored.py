@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from dispatcher.compute.protocol import Live
-from dispatcher.domain import ImageAt, Policy, Start, Status
+from dispatcher.coreapi import service
+from dispatcher.domain import AppSpec, ImageAt, Policy, Start, Status
 from tests.plugins.compute import Host, fetch, python, until
+from tests.system.test_definitions import define, hook, notes
 
 pytestmark = pytest.mark.system
 
@@ -145,6 +147,43 @@ async def test_a_changed_definition_forgets_the_image(host: Host) -> None:
     assert "its definition has changed" in (await host.event("blog", "not_restored")).message
     await until_asleep(host)
     await until(lambda: len(images(host)) == 1 and images(host) != [image])
+
+
+async def test_an_app_by_a_definition_is_restored_with_all_that_it_says(host: Host) -> None:
+    """Hooks are told, what is mounted over its files is there with what was in it."""
+    define(
+        host,
+        '    c.command("x")\n    c.tmpfs("/cache")\n    c.mask("/srv/index.html")\n    c.hostname = "www"\n    c.readiness(80)\n'
+        + "".join(
+            hook(phase, f"note(container, '{phase}')", name=phase) for phase in ("before_restore", "after_restore")
+        ),
+    )
+    program = python(
+        """
+    made = open("/cache/made", "a+")
+    def answer(connection):
+        made.write("x"); made.flush()
+        body = f"{os.path.getsize('/cache/made')} {os.path.getsize('/srv/index.html')} {socket.gethostname()}".encode()
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+        connection.close()
+    serve()
+    """.replace("\n    ", "\n")
+    )
+    (host.content / "index.html").write_text("hidden")
+    await host.app("blog", *program, definition="site", policy=Policy(idle_s=0.3, start=Start.RESTORED))
+    for size in ("1", "2"):
+        live, _ = await wake(host)
+        assert await asked(live) == [size, "0", "www"], host.log.read_text()
+        await until_asleep(host)
+    assert notes(host) == ["blog before_restore", "blog after_restore"]
+
+
+async def test_what_an_image_could_not_hold_is_refused(host: Host) -> None:
+    define(host, '    c.bootstrap.image("php")\n    c.command("sleep", "9")\n')
+    await service.create_app(host.store, "blog", AppSpec(definition="site", policy=RESTORED), compute="here")
+    refused = await host.refused("blog")
+    assert "policy.start 'restored' is not possible together with bootstrap.image; 'frozen' is" in refused.message
 
 
 async def test_a_restored_one_outlives_its_agent(host: Host) -> None:

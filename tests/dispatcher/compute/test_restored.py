@@ -28,20 +28,31 @@ def keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keeper:
 def made(directory: Path, app: App = APP) -> images.Image:
     assert app.uid is not None
     manifest = Manifest(
-        app.name, Moment.WARMED, "4.2.1", images.kernel_release(), restored._digest(app), app.uid, True, (), (), 1.0
+        app.name,
+        Moment.WARMED,
+        "4.2.1",
+        images.kernel_release(),
+        restored._digest(life(app)),
+        app.uid,
+        True,
+        (),
+        (),
+        1.0,
     )
     with images.making(directory / app.name) as fresh:
         return images.keep(fresh, manifest)
 
 
 def life(app: App = APP, *, dumpable: bool = True, **more: Any) -> Any:
+    more.setdefault("definition", None)
     return SimpleNamespace(**more, app=app, handle=SimpleNamespace(kind=Kind(dumpable=app.uid if dumpable else None)))
 
 
 def test_only_apps_that_say_so(keeper: Keeper) -> None:
     assert keeper.can(APP)
     assert not keeper.can(msgspec.structs.replace(APP, uid=None))
-    assert not keeper.can(msgspec.structs.replace(APP, spec=AppSpec(image="x", policy=Policy(start=Start.AUTO))))
+    assert keeper.cannot(life()) == []
+    assert keeper.cannot(life(App("blog", AppSpec(image="x", policy=Policy(start=Start.AUTO))))) == ["bootstrap.image"]
     for start in Start:
         policy = Policy(start=start)
         app = msgspec.structs.replace(APP, spec=msgspec.structs.replace(SPEC, policy=policy))
@@ -49,11 +60,11 @@ def test_only_apps_that_say_so(keeper: Keeper) -> None:
 
 
 def test_an_image_is_due_until_there_is_one_that_can_be_restored(keeper: Keeper, tmp_path: Path) -> None:
-    assert keeper.find(APP) is None
+    assert keeper.find(life()) is None
     assert keeper.is_due(life())
     assert not keeper.is_due(life(dumpable=False))
     image = made(tmp_path)
-    assert keeper.find(APP) == image
+    assert keeper.find(life()) == image
     assert not keeper.is_due(life())
     keeper.forget("blog")
     assert keeper.is_due(life())
@@ -62,10 +73,10 @@ def test_an_image_is_due_until_there_is_one_that_can_be_restored(keeper: Keeper,
 def test_a_changed_policy_keeps_it_and_a_changed_definition_does_not(keeper: Keeper, tmp_path: Path) -> None:
     made(tmp_path)
     slower = msgspec.structs.replace(SPEC, policy=Policy(start=Start.RESTORED, idle_s=9))
-    assert keeper.find(msgspec.structs.replace(APP, spec=slower)) is not None
+    assert keeper.find(life(msgspec.structs.replace(APP, spec=slower))) is not None
     other = msgspec.structs.replace(APP, spec=msgspec.structs.replace(SPEC, env={"A": "1"}))
     with pytest.raises(NoImage, match="its definition has changed since"):
-        keeper.find(other)
+        keeper.find(life(other))
     assert keeper.is_due(life(other))
 
 
@@ -75,7 +86,7 @@ def test_one_of_another_moment_is_taken_anew(keeper: Keeper, tmp_path: Path) -> 
         early = msgspec.structs.replace(SPEC, policy=Policy(start=Start.RESTORED, image_at=at))
         app = msgspec.structs.replace(APP, spec=early)
         with pytest.raises(NoImage, match=f"not of the moment that it names now .{at}."):
-            keeper.find(app)
+            keeper.find(life(app))
         assert keeper.is_due(life(app))
 
 
