@@ -77,7 +77,11 @@ async def outcomes(host: Host, names: list[str], targets: dict[str, Any], **spec
         await until(lambda: "out end" in host.lines("attacker"), within_s=60, why="it did not end")
     finally:
         await waking
-    lines = [line.removeprefix("out ") for line in host.lines("attacker") if line.startswith("out ")]
+    return outcomes_in(host.lines("attacker"))
+
+
+def outcomes_in(log: list[str]) -> dict[str, str]:
+    lines = [line.removeprefix("out ") for line in log if line.startswith("out ")]
     return {name: how for name, _, how in (line.partition(" ") for line in lines)}
 
 
