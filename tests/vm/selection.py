@@ -10,6 +10,7 @@ SMOKE = (f"{INSIDE}/test_smoke.py",)
 WHOLE = (
     INSIDE,
     "tests/containerlib/cgroups",
+    "tests/containerlib/checkpoint/test_dumping.py::test_without_an_init_too",
     "tests/containerlib/test_kernel.py",
     "tests/containerlib/test_launcher.py",
     "tests/containerlib/test_network.py",

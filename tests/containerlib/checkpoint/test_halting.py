@@ -1,12 +1,14 @@
 """Programs halted right before a system call, dumped there, and restored as often as wanted."""
 
 import asyncio
+import json
 import platform
 from pathlib import Path
 from signal import Signals
 
 import pytest
 
+from containerlib import profiles, seccomp
 from containerlib.checkpoint import criu, dumping, halting, restoring
 from containerlib.checkpoint.dumping import Facts
 from containerlib.checkpoint.halting import NotHalted
@@ -14,6 +16,7 @@ from containerlib.checkpoint.images import Moment
 from containerlib.checks import SpecError
 from containerlib.handle import Container, Kind
 from containerlib.identity import Identity
+from containerlib.spec import Seccomp
 from tests.containerlib.checkpoint.test_dumping import BASE, LIMITS, answer
 from tests.containerlib.test_runtime import Lab
 from tests.plugins.compute import until
@@ -116,6 +119,23 @@ async def test_php_too(lab: Lab, tmp_path: Path) -> None:
     restored = await restoring.restore(lab.runtime, criu.find(), image, restoring.Who("other", (), LIMITS))
     lab.made.append(restored)
     assert await answer(restored) == "1 other"
+
+
+async def test_a_filter_that_kills_for_what_it_does_not_know_does_not_kill_for_that(lab: Lab) -> None:
+    """The call that is taken away has no number while the filter looks at it."""
+    killing = json.dumps({
+        "defaultAction": "SCMP_ACT_KILL_PROCESS",
+        "syscalls": [{"names": [*seccomp.ALLOWED, "clone", "clone3", "socket"], "action": "SCMP_ACT_ALLOW"}],
+    })  # fmt: skip
+    wanted = Seccomp("/profile.json", dangerous=("clone", "clone3", "socket"))
+    filter = seccomp.compile_own(wanted, profiles.parse(killing))
+    container: Container = await lab.runtime.make_blank(filter=filter, kind=Kind(dumpable=BASE))
+    lab.made.append(container)
+    async with halting.following(container.pid, "listen") as following:
+        await wake(lab, container, *PROGRAMS["python"], init=False)
+        await following.halted()
+    dumping.resume(container)
+    assert await answer(container) == "0 web"
 
 
 async def test_before_any_call_of_any_process_of_it(lab: Lab) -> None:
