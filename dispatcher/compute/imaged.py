@@ -25,6 +25,7 @@ from containerlib.handle import Container, Kind, StartFailed
 from containerlib.runtime import Runtime
 from containerlib.standalone import applying
 from dispatcher import units
+from dispatcher.compute.defined import container_spec
 from dispatcher.compute.journal import Journal
 from dispatcher.compute.life import Life, Listener
 from dispatcher.compute.restored import Keeper
@@ -91,6 +92,8 @@ class Imaged:
             return False
         life.phases["restore"] = (time.perf_counter() - began) * 1000
         self._journal.write(life.record())
+        if life.definition:
+            applying.write_settings(life.handle.group, container_spec(life.app, life.definition))
         why = f"; {life.begins.why}" if life.begins.why else ""
         self._listener.tell(life, "restored", f"from its image, in {life.phases['restore']:.0f} ms{why}")
         return True

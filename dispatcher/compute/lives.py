@@ -176,20 +176,13 @@ class Lives:
     async def _executed(self, life: Life, at_once: Callable[[], Awaitable[None]] | None = None) -> None:
         self._follow(life)
         if life.status is Status.STARTING:
-            if "restore" in life.phases:
-                await self._restored(life)
+            if "restore" in life.phases and (hooked := self._hooked.get(life.name)):
+                hooked.watch_memory()
+                await hooked.phases((Phase.AFTER_RESTORE,))
             await self._phases(life, Phase.AFTER_START)
             if at_once is not None:
                 await at_once()
             await self._await_readiness(life)
-
-    async def _restored(self, life: Life) -> None:
-        """What `_wake_defined` does for others before they run."""
-        if life.definition and life.handle:
-            applying.write_settings(life.handle.group, container_spec(life.app, life.definition))
-        if hooked := self._hooked.get(life.name):
-            hooked.watch_memory()
-            await hooked.phases((Phase.AFTER_RESTORE,))
 
     async def _define(self, life: Life) -> None:
         for complaint in await self._shelf.refresh():
