@@ -19,12 +19,13 @@ from dispatcher.cmdb.events import EventLog
 from dispatcher.cmdb.registration import Registration
 from dispatcher.cmdb.store import Store, Unavailable
 from dispatcher.compute import choosing, connected, described, logs, metrics, reconcile
+from dispatcher.compute.adjusting import must_restart
 from dispatcher.compute.choosing import Choosing
 from dispatcher.compute.defined import needs_new_life
 from dispatcher.compute.definitions import Shelf
 from dispatcher.compute.failures import Failures
 from dispatcher.compute.life import Life
-from dispatcher.compute.lives import LIVE, Lives
+from dispatcher.compute.lives import Lives
 from dispatcher.compute.protocol import Gone
 from dispatcher.compute.reception import Reception, Waiter
 from dispatcher.compute.reconcile import CountStep, Entry, Fate, Step
@@ -253,7 +254,7 @@ class Agent:
         name = app.spec.definition
         if name and self._shelf.get(name) is None:
             return ""  # there is nothing that it could be replaced by
-        if _must_restart(app, life) or needs_new_life(life.definition, self._shelf.get(name)):
+        if must_restart(app, life.app) or needs_new_life(life.definition, self._shelf.get(name)):
             return "its definition was changed"
         newest = self._roots.newest(app) if life.image else ""
         return f"image {newest} was built" if newest not in ("", life.image) else ""
@@ -655,10 +656,3 @@ class Agent:
             memory_committed_bytes=sum(life.app.memory_bytes or 0 for life in lives),
             containers=len(lives),
         )
-
-
-def _must_restart(app: App, life: Life) -> bool:
-    """It differs in what only a new process can take in; the policy is read anew at each decision, `front` is the UserLB's."""
-    old = life.app
-    live = {name: getattr(old.spec, name) for name in ("policy", "front", *LIVE)}
-    return msgspec.structs.replace(app.spec, **live) != old.spec or app.uid != old.uid

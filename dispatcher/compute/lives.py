@@ -36,6 +36,7 @@ from containerlib.standalone.hands import DIED, Inside
 from containerlib.standalone.worker import tasks_of
 from dispatcher import units
 from dispatcher.compute import freezing, logs, reasons, reconcile, state
+from dispatcher.compute.adjusting import Adjusting
 from dispatcher.compute.defined import container_spec, needs_new_life
 from dispatcher.compute.definitions import Shelf
 from dispatcher.compute.helper import Helper
@@ -43,18 +44,17 @@ from dispatcher.compute.hooked import Hooked
 from dispatcher.compute.imaged import Imaged
 from dispatcher.compute.journal import Journal, Record
 from dispatcher.compute.life import COLD, Draining, Life, Listener
-from dispatcher.compute.policies import io_limits, network_policy
+from dispatcher.compute.policies import network_policy
 from dispatcher.compute.pool import Pool
 from dispatcher.compute.restored import Keeper
 from dispatcher.compute.roots import Roots
 from dispatcher.compute.strategy import Choice
-from dispatcher.domain import App, Cause, Io, Status
+from dispatcher.domain import App, Cause, Status
 from dispatcher.tasks import Tasks, border
 
 ACK_S = 2.0  # a proxy that does not confirm a drain within this is taken at its last word
 LOG_AFTER_S = 0.02  # of its start: opening its log takes 0.5 ms, of the CPU that a program boots on as often as not
 REATTACH_S = 3.0  # in which the proxies of a former agent come back and tell their counts
-LIVE = ("bandwidth_bps", "io")  # of a spec: what changes under a program that runs
 _SOMEBODY = -1  # stands for proxies that have not attached yet
 HEALTH_EVERY_S = 0.1
 _log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ class Lives:
         self._log_dir = log_dir / "lives"
         self._tasks = tasks
         self._listener = listener
+        self._adjusting = Adjusting(runtime, journal, tasks, listener)
         self._roots = roots
         self._shelf = shelf
         self._helper = helper
@@ -165,7 +166,7 @@ class Lives:
                     await self._executed(life, take)
                 return
             if life.handle is not None:  # it was restored
-                await self._limit_io(life)
+                await self._adjusting.limit_io(life)
             while life.handle is None and not await self._wake_a_blank(life):
                 pass
             await self._executed(life)
@@ -253,7 +254,7 @@ class Lives:
         spec = app.spec
         if app.uid is None:
             raise StartFailed(f"app {app.name} has no range of user ids yet (key apps/{app.name}/uid_base)")
-        await self._limit_io(life)
+        await self._adjusting.limit_io(life)
         limits = Limits(units.parse_cpu(spec.policy.boot_cpu), app.memory_bytes, spec.pids)
         if life.root or life.definition:
             return await self._wake_defined(life, app.uid, limits)
@@ -269,20 +270,6 @@ class Lives:
         )
         mounts = tuple(BindMount(mount.source, mount.target, mount.readonly) for mount in spec.mounts)
         return await self._runtime.wake(handle, identity, mounts, limits, network_policy(spec))
-
-    async def _limit_io(self, life: Life) -> None:
-        """Milliseconds, and so only for who asks."""
-        if life.app.spec.io == Io():
-            return
-        try:
-            await self._set_io(life)
-        except OSError as error:
-            raise StartFailed(f"its io cannot be limited: {error}") from error
-
-    async def _set_io(self, life: Life) -> None:
-        assert life.handle is not None
-        spec = life.app.spec
-        await self._runtime.limit_io(life.handle, io_limits(spec), (mount.source for mount in spec.mounts))
 
     async def _wake_defined(self, life: Life, uid: int, limits: Limits) -> dict[str, float]:
         """By a whole ContainerSpec: what it wants is more than usual, or a root of its own."""
@@ -480,8 +467,7 @@ class Lives:
                 self._listener.tell(life, "hook failed", str(error))
             if life.ready:
                 hooked.start_timers(since_s=time.time() - life.ready)
-        if spec.io != Io() or handle.group.has_io():  # the former agent may have died in the middle of a change
-            self._tasks.start(self._readjust(life, io=True), name=f"readjust {life.name}")
+        self._adjusting.again(life)
         if life.status is Status.FROZEN:
             self._find_frozen(life)
         self._listener.life_changed(life)
@@ -662,32 +648,8 @@ class Lives:
             hooked.close()
 
     def resize(self, life: Life, app: App) -> None:
-        """Raises OSError where the kernel refuses (a memory limit below what is in use)."""
-        before, life.app = life.app, app
-        if life.handle is None:
-            return
-        if app.cpu != before.cpu and life.status is not Status.STARTING:
-            life.handle.group.set_cpu(app.cpu)
-        if app.memory_bytes != before.memory_bytes:
-            try:
-                life.handle.group.set_memory(app.memory_bytes)
-            except OSError:
-                life.handle.group.set_memory(before.memory_bytes)
-                raise
-        self._journal.write(life.record())
-        if any(getattr(app.spec, name) != getattr(before.spec, name) for name in LIVE):
-            self._tasks.start(self._readjust(life, io=app.spec.io != before.spec.io), name=f"readjust {life.name}")
-
-    async def _readjust(self, life: Life, *, io: bool) -> None:
-        """What takes the kernel milliseconds."""
-        assert life.handle is not None
-        try:
-            await self._runtime.set_policy(life.handle, network_policy(life.app.spec))
-            if io:
-                await self._set_io(life)
-        except OSError as error:
-            if not life.ended.is_set():
-                self._listener.tell(life, "refused", f"the kernel refused its new limits: {error}")
+        """Raises OSError where the kernel refuses."""
+        self._adjusting.resize(life, app)
 
 
 def _ms_since(began: float) -> float:

@@ -272,6 +272,9 @@ class FakeRuntime:
         self.programs.get(identity.hostname, _serve)(blank)
         return {"cgroup": 0.1, "mounts": 0.2, "exec": 0.3}
 
+    async def set_policy(self, container: FakeContainer, policy: NetworkPolicy) -> None:
+        container.policy = policy
+
     async def limit_io(self, container: FakeContainer, wanted: IoLimits, sources: Iterable[str]) -> None:
         container.group.io = wanted
 
