@@ -8,7 +8,7 @@ import pytest
 
 from containerlib import cgroups, disks
 from dispatcher.compute.protocol import Live
-from dispatcher.domain import Io, Mount
+from dispatcher.domain import Io, Mount, Policy, Start
 from tests.plugins.compute import Host, fetch, python, until
 from tests.system.test_errors import end, small_disk
 from tests.vm.machine import is_inside
@@ -117,6 +117,19 @@ async def until_limit(host: Host, live: Live, v2: str, v1: str, value: str = "5"
             cgroups.find(host.settings.cgroup).bases[""] / str(host.slot(live)) / "io.max"
         )  # not there before somebody asks
         await until(lambda: file.exists() and v2 in (text := file.read_text()) and bool(v2) == bool(text))
+
+
+async def test_one_that_begins_from_an_image_is_limited_as_well(host: Host, disk: Path) -> None:
+    policy = Policy(idle_s=0.3, start=Start.RESTORED)
+    await host.app("blog", *python("serve()"), mounts=(Mount(str(disk), "/srv"),), io=Io(write_bps=MB), policy=policy)
+    for kind in ("dumped", "restored"):
+        live = await host.wake("blog")
+        await until_limit(host, live, f"wbps={MB}", "write_bps", str(MB))
+        if directory := own_directory(host, live):
+            group = cgroups.find(host.settings.cgroup).group(str(host.slot(live)))
+            assert sorted(map(int, (directory / "cgroup.procs").read_text().split())) == sorted(group.processes()) != []
+        await (await host.proxy()).until_status("blog", "1", None, within_s=20)
+        assert await host.event("blog", kind)
 
 
 async def test_an_app_of_which_nothing_lies_on_a_disk_is_told(host: Host) -> None:
