@@ -66,8 +66,8 @@ class Adoption:
         for name in _DIRECTORIES:
             self._have_directory(name, 0o1777 if name == "tmp" else 0o755)
         for name in KEPT:
-            # /dev is a directory of the old root, the others are mounts that bring along those that hide parts of them.
-            flags = kernel.OPEN_TREE_CLONE if name == "dev" else 0
+            # With the mounts in them; /dev is a directory of the old root where it is not shared (shared.py).
+            flags = kernel.OPEN_TREE_CLONE | kernel.AT_RECURSIVE if name == "dev" else 0
             tree = kernel.open_tree(f"/{name}", flags | kernel.OPEN_TREE_CLOEXEC)
             kernel.move_mount(tree, name)
             os.close(tree)

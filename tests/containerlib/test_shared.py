@@ -61,7 +61,7 @@ print(json.dumps(seen))
     assert seen["devices"] == sorted(["fd", "shm", "stderr", "stdin", "stdout", *(name for name, _, _ in DEVICES)])
     assert (seen["null"], seen["zero"], seen["shm"]) == (1, "\0", 0o1777)
     assert seen["new"] == seen["mode"] == "Read-only file system"
-    assert seen["links"] == []
+    assert set(seen["links"]) <= {"lo"}  # which goes a moment after its namespace
     assert sorted(seen["flags"]) == [["nodev", "noexec", "nosuid", "ro"], ["noexec", "nosuid", "ro"]]
 
 
