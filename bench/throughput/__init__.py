@@ -23,15 +23,14 @@ class Size:
     rounds: int
     wrk_s: float
     rates: tuple[float, ...]  # requests a second that every row can do
-    rate_fast: (
-        float | None
-    )  # of those that do some thousand, on kept connections: new ones would be more than descriptors at a stall
+    rate_fast: float | None  # of those that do thousands; on kept connections: at a stall, new ones use up descriptors
     due_s: float  # how long requests are sent at each rate
     cpu_requests: int
+    turns: int = 0  # of a second each for the two that are compared closely
     new_most: bool = True  # what wrk gets with new connections, too
 
 
-FULL = Size(rounds=3, wrk_s=3, rates=(100, 300), rate_fast=1000, due_s=2, cpu_requests=3000)
+FULL = Size(rounds=3, wrk_s=3, rates=(100, 300), rate_fast=1000, due_s=2, cpu_requests=3000, turns=4)
 QUICK = Size(rounds=1, wrk_s=1, rates=(100,), rate_fast=None, due_s=0.3, cpu_requests=300, new_most=False)
 
 
@@ -52,6 +51,8 @@ def run(quick: bool) -> Report:
             for row in found:
                 print(f"\rround {number + 1} of {size.rounds}: {row.name:30}", end="", file=sys.stderr)
                 measure(row, size, samples)
+            for row in [row for row in found if row.name in (HAPROXY, LANE)] * size.turns:
+                samples.most[row.name, KEPT].append(load.most(row.target, 1, CONNECTIONS, keep=True))
     print(file=sys.stderr)
     return report(samples)
 

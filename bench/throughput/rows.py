@@ -117,10 +117,13 @@ class _Starter:
 
     def _haproxy(self, backend: str) -> Row:
         address, directory = _free(), self._place("haproxy")
-        path = directory / "haproxy.cfg"
-        path.write_text(texts.haproxy(str(directory), f"{address[0]}:{address[1]}", backend))
+        pool = texts.plain_pool(str(directory), f"{address[0]}:{address[1]}", backend)
+        path = Path(pool.configuration)
+        path.write_text(texts.haproxy(pool))
+        for name in (*pool.maps, *pool.front_maps, pool.challenges):
+            Path(name).touch()
         log = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-        log.bind(str(directory / "log.sock"))
+        log.bind(pool.log_socket)
         threading.Thread(target=_read_and_forget, args=(log,), name="log", daemon=True).start()
         pid = self._start("haproxy", ("haproxy", "-db", "-f", str(path)))
         return self._row(HAPROXY, address, pid, is_fast=True)

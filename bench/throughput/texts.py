@@ -51,12 +51,16 @@ def nginx_proxy(directory: str, listen: str, backend: str) -> str:
 _LOOKS_UP = ("txn.lane", "txn.above", "use_backend")
 
 
-def haproxy(directory: str, listen: str, backend: str) -> str:
-    """The UserLB's own configuration with all that it does to a request, but one plain backend in place of lanes: nothing is
-    looked up, no places are counted."""
-    pool = Pool(
+def plain_pool(directory: str, listen: str, backend: str) -> Pool:
+    return Pool(
         listen=(listen,), proxies=(backend,), trusted=(), directory=directory, lanes=0, connections_max=CONNECTIONS_MAX
     )
+
+
+def haproxy(pool: Pool) -> str:
+    """The UserLB's own configuration with all that it does to a request, but one plain backend in place of lanes: none is looked
+    up, no places are counted."""
     kept = [line for line in config.text(pool).splitlines() if not any(word in line for word in _LOOKS_UP)]
     kept[kept.index("    default_backend userproxies")] = "    default_backend plain"
-    return "\n".join([*kept, "backend plain", "    option http-server-close", f"    server site {backend}", ""])
+    plain = ["backend plain", "    option http-server-close", f"    server site {pool.proxies[0]}", ""]
+    return "\n".join([*kept, *plain])

@@ -45,11 +45,12 @@ def test_what_wrk_prints() -> None:
             load.rate_of("  5000 requests in 2.50s, 1.2MB read\n" * (" 0 " not in bad[:5]) + bad)
 
 
-def test_the_plain_haproxy_does_all_that_the_userlb_does_but_looks_nothing_up() -> None:
-    text = texts.haproxy("/somewhere", "127.0.0.1:1", "10.0.0.1:80")
+def test_the_plain_haproxy_does_all_that_the_userlb_does_but_looks_no_lane_up() -> None:
+    pool = texts.plain_pool("/somewhere", "127.0.0.1:1", "10.0.0.1:80")
+    text = texts.haproxy(pool)
     assert "http-request set-header X-Forwarded-Proto" in text
     assert "unique-id-format" in text and "log-format" in text
-    assert "map(" not in text and "use_backend" not in text
+    assert not any(f"map({path})" in text for path in pool.maps) and "use_backend" not in text
     assert text.endswith("backend plain\n    option http-server-close\n    server site 10.0.0.1:80\n")
 
 
