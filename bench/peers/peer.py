@@ -8,7 +8,6 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -27,7 +26,6 @@ from bench.peers.place import Page, Place, Site
 START_S = 20.0
 SLEEP_S = 30.0  # beyond its idle time
 LOOK_EVERY_S = 0.02
-VISITORS, WAKE_TRIES = 2, 4  # visitors at a time, and rounds of theirs, where all are to be awake
 TCP_LISTEN = "0A"
 QUIET_S, QUIET_SHARE, QUIET_S_MAX = 0.03, 0.05, 0.4
 
@@ -109,13 +107,14 @@ class Peer(ABC):
         return loading.load(url, site.domain, seconds, closes=self.closes)
 
     def wake_all(self) -> int:
-        """So many are awake at once when it returns. Where waking all takes longer than one stays awake, they are visited again."""
-        with ThreadPoolExecutor(VISITORS) as visitors:
-            for _ in range(WAKE_TRIES):
-                list(visitors.map(lambda site: self.first(site, Page.DYNAMIC), self.place.sites))
-                if (count := self.awake()) == len(self.place.sites):
-                    break
-        return count
+        """So many are awake at once when it returns: whoever was woken is visited again before he falls asleep."""
+        visited: dict[Site, float] = {}
+        for site in self.place.sites:
+            due = [each for each, at in visited.items() if time.monotonic() - at > self.place.idle_s / 2]
+            for each in (*due, site):
+                self.first(each, Page.DYNAMIC)
+                visited[each] = time.monotonic()
+        return self.awake()
 
     def memory(self) -> Memory:
         """As it is now."""

@@ -29,29 +29,34 @@ def draw(report: PeersReport, target: Path) -> None:
         raise ValueError("no peer was measured: there is nothing to draw")
     peers = report.peers
     with rc_context(STYLE):
-        figure = Figure(figsize=(12, 1.5 + 0.5 * len(peers)), layout="constrained")
-        first, warm, memory, isolation = figure.subplots(1, 4, sharey=True, width_ratios=(3, 3, 3, 2.6))
+        sheet = Figure(figsize=(12, 1.5 + 0.5 * len(peers)), layout="constrained")
+        first, warm, memory, isolation = sheet.subplots(1, 4, sharey=True, width_ratios=(3, 3, 3, 2.6))
         _first(first, peers)
         _warm(warm, peers)
         _memory(memory, peers, report.sites)
         _isolation(isolation, peers)
         first.set_yticks(range(len(peers)), [peer.name for peer in peers])
         first.set_ylim(len(peers) - 0.4, -0.6)  # the first on top
-        figure.suptitle(f"{report.sites} sites on {report.machine}", fontsize=8.5, x=0.01, ha="left")
-        figure.savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None)
+        sheet.suptitle(f"{report.sites} sites on {report.machine}", fontsize=8.5, x=0.01, ha="left")
+        sheet.savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None)
+
+
+def figure(value: float) -> str:
+    """Pure: three digits that count, never an exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _colours(peers: Sequence[Measured]) -> list[str]:
     return [OURS_COLOUR if peer.name.startswith(OURS) else THEIRS_COLOUR for peer in peers]
 
 
-def _pairs(axes: Axes, peers: Sequence[Measured], upper: Sequence[float], lower: Sequence[float], form: str) -> None:
+def _pairs(axes: Axes, peers: Sequence[Measured], upper: Sequence[float], lower: Sequence[float]) -> None:
     """Two bars for each peer, the lower one paler."""
     colours = _colours(peers)
     for values, offset, alpha in ((upper, -HEIGHT / 2, 1.0), (lower, HEIGHT / 2, 0.45)):
         places = [row + offset for row in range(len(peers))]
         bars = axes.barh(places, values, HEIGHT, color=colours, alpha=alpha)
-        axes.bar_label(bars, labels=[format(value, form) for value in values], padding=3, fontsize=7.5)
+        axes.bar_label(bars, labels=[figure(value) for value in values], padding=3, fontsize=7.5)
     axes.set_xscale("log")
     axes.margins(x=0)
     least, most = min(*upper, *lower), max(*upper, *lower)
@@ -65,18 +70,18 @@ def _pairs(axes: Axes, peers: Sequence[Measured], upper: Sequence[float], lower:
 
 def _first(axes: Axes, peers: Sequence[Measured]) -> None:
     p50, p99 = ([percentile(peer.first[Page.DYNAMIC], share) for peer in peers] for share in (0.5, 0.99))
-    _pairs(axes, peers, p50, p99, ",.3g")
+    _pairs(axes, peers, p50, p99)
     axes.set_title("first request, ms: less is better\np50, pale p99")
 
 
 def _warm(axes: Axes, peers: Sequence[Measured]) -> None:
     dynamic, static = ([peer.warm[page].requests_per_s for peer in peers] for page in (Page.DYNAMIC, Page.STATIC))
-    _pairs(axes, peers, dynamic, static, ",.0f")
+    _pairs(axes, peers, dynamic, static)
     axes.set_title("requests/s, awake: more is better\ndynamic page, pale static")
 
 
 def _memory(axes: Axes, peers: Sequence[Measured], sites: int) -> None:
-    _pairs(axes, peers, [peer.asleep.pss_mb for peer in peers], [peer.awake.pss_mb for peer in peers], ",.0f")
+    _pairs(axes, peers, [peer.asleep.pss_mb for peer in peers], [peer.awake.pss_mb for peer in peers])
     axes.set_title(f"MB (PSS) of {sites} sites: less is better\nasleep, pale awake")
 
 

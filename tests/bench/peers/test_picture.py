@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.peers.picture import draw
+from bench.peers.picture import draw, figure
 from bench.peers.report import OURS, report
 from tests.bench.peers.test_report import FOUND
 
@@ -20,6 +20,14 @@ def test_the_same_figures_make_the_same_picture(tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg"):
         draw(report(FOUND, {}, 50), tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [(0.347, "0.347"), (6.1349, "6.13"), (73, "73"), (1837.4, "1,837"), (29463.0, "29,463"), (99.96, "100")],
+)
+def test_figures_are_short_and_plain(value: float, word: str) -> None:
+    assert figure(value) == word
 
 
 def test_nobody_cannot_be_drawn(tmp_path: Path) -> None:
