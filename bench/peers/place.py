@@ -14,6 +14,7 @@ TEMPLATES = Path(__file__).parent
 UID_BASE = 90_000  # of the sites' users, who are in no passwd file; site N runs as UID_BASE + N
 STATIC_BYTES = 2560
 PORT_FIRST, PORT_LAST = 21_000, 31_999
+PORT_RANGES, PORT_RANGE = 50, 210
 
 
 class Page(StrEnum):
@@ -98,7 +99,7 @@ def static_page(site: Site) -> str:
 def make_place(directory: Path, count: int, idle_s: int, workers: int) -> Place:
     """With everything of the sites but what a peer itself wants."""
     directory.mkdir(mode=0o755)
-    ports = free_ports(2 * count + 1)
+    ports = free_ports(2 * count + 1, PORT_FIRST + os.getpid() % PORT_RANGES * PORT_RANGE)
     roots = directory / "www"
     sites = tuple(
         Site(number, roots / f"site{number:02}", ports[2 * number], ports[2 * number + 1]) for number in range(count)
@@ -114,10 +115,11 @@ def make_place(directory: Path, count: int, idle_s: int, workers: int) -> Place:
     return place
 
 
-def free_ports(count: int) -> list[int]:
-    """Below those that the kernel gives to clients: nobody's connection takes the port of a server that sleeps."""
+def free_ports(count: int, first: int) -> list[int]:
+    """Below those that the kernel gives to clients: nobody's connection takes the port of a server that sleeps. Nor does another
+    bench, which begins elsewhere."""
     found: list[int] = []
-    for port in range(PORT_FIRST, PORT_LAST + 1):
+    for port in range(first, PORT_LAST + 1):
         if len(found) == count:
             return found
         with socket.socket() as probe:
@@ -130,4 +132,4 @@ def free_ports(count: int) -> list[int]:
             except OSError:
                 continue
         found.append(port)
-    raise RuntimeError(f"no {count} ports are free between {PORT_FIRST} and {PORT_LAST}")
+    raise RuntimeError(f"no {count} ports are free between {first} and {PORT_LAST}")

@@ -7,6 +7,12 @@ from bench.peers.report import OURS, report
 from tests.bench.peers.test_report import FOUND
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _fonts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """matplotlib keeps them open for the life of the process."""
+    draw(report(FOUND, {}, 50), tmp_path_factory.mktemp("fonts") / "a.svg")
+
+
 @pytest.mark.parametrize(("name", "begins"), [("a.svg", b"<?xml"), ("a.png", b"\x89PNG")])
 def test_a_picture_of_everybody(name: str, begins: bytes, tmp_path: Path) -> None:
     draw(report(FOUND, {}, 50), tmp_path / name)

@@ -58,7 +58,7 @@ def test_sites_differ_in_all_that_tells_them_apart() -> None:
 
 def test_ports_are_free_different_and_nobody_s_who_connects() -> None:
     first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    ports = free_ports(101)
+    ports = free_ports(101, PORT_FIRST)
     assert len(set(ports)) == 101 and min(ports) >= PORT_FIRST
     assert not any(first <= port <= last for port in ports)
 
