@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("addons/test_pages.py", True),
+        ("addons/test_routing.py", True),
         ("containerlib/images/test_build.py", True),
         ("containerlib/bootstrap/test_debootstrap.py", False),
         ("acceptance/test_wake.py", False),
@@ -34,7 +34,7 @@ def test_what_is_named_is_there() -> None:
 
 @pytest.mark.parametrize("part", ["beside", "rest"])
 def test_no_test_is_lost(part: str) -> None:
-    files = ("tests/addons/test_pages.py", "tests/test_deploy.py")
+    files = ("tests/addons/test_routing.py", "tests/test_deploy.py")
     command = (sys.executable, "-m", "pytest", "-q", "--collect-only", f"--part={part}", *files)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     found = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
