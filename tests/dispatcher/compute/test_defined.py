@@ -31,7 +31,7 @@ def app(**values: Any) -> App:
 def test_what_the_app_leaves_at_its_default_is_the_definitions() -> None:
     found = applied(app(), DEFINITION)
     assert found.spec == AppSpec(
-        ("php",), 8000, (Mount("/a", "/srv", True),), {"A": "1", "B": "1"}, "/srv", 33, False, (3306,), 10_000_000, False,
+        ("php",), 8000, (Mount("/a", "/srv", True),), {"A": "1", "B": "1"}, "/srv", 33, False, (3306,), 10_000_000, init=False,
         definition="php", policy=Policy(lifespan_s=3600.0, start_timeout_s=7.0, health_path="/health"),
     )  # fmt: skip
     assert (found.cpu, found.memory_bytes) == (0.5, 64 << 20)
