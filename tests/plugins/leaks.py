@@ -118,7 +118,10 @@ def pytest_sessionstart() -> None:
 def pytest_unconfigure() -> None:
     for path in _v1_groups():
         if path.name == OWN_GROUP:
-            (path.parent / "cgroup.procs").write_text("0")
+            # With us what ends after us, such as multiprocessing's tracker: a group with somebody in it would stay.
+            for pid in (path / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    (path.parent / "cgroup.procs").write_text(pid)
             _remove(path)
 
 
